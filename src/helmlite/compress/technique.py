@@ -1,0 +1,70 @@
+"""Read this first: what a technique is.
+
+A technique is a frozen dataclass of settings with one method.  It takes a detector, leaves it untouched, and
+returns a new one:
+
+    lighter = Prune(macs_ratio=0.5).apply(detector, context)
+    healed = Distill(minutes=30).apply(lighter, context)
+    small = Quantize().apply(healed, context)
+
+What it changes in the structure it writes down as an `Edit` (plain data, redone on a fresh network); what it
+changes in the weights is simply in the network.  A recipe is a list of techniques, nothing more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from helmlite.data.dataset import Dataset
+from helmlite.detector.detector import Detector
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a technique may use beside the detector.
+
+    data:       the train split (calibration and fine-tuning pictures), labels numbered as the detector's classes
+    original:   the detector that the run began with, which is the teacher unless another is named
+    input_size: side of the square input in pixels
+    seed:       every random choice follows from it
+    workspace:  folder for this step's own files: training checkpoints, the epoch plan, caches
+    deadline:   `time.monotonic()` value by which the step should end, or None
+    log:        takes one line for the user
+    channel_multiple: channel counts are kept at multiples of this, as the target's kernels like it
+    """
+
+    data: Dataset
+    original: Detector
+    input_size: int
+    seed: int
+    workspace: Path
+    deadline: float | None = None
+    log: Log = print
+    channel_multiple: int = 8
+
+    def seconds_left(self) -> float | None:
+        """Time until the deadline, or None where there is none."""
+        return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+
+
+class Technique(Protocol):
+    """Settings and one method.  `name` is how recipes call it."""
+
+    name: ClassVar[str]
+
+    def apply(self, detector: Detector, context: Context) -> Detector:
+        """A new detector; `detector` stays untouched.
+
+        Raises TechniqueOrderError where `detector` has been through something that must come later.
+        """
+        ...
+
+
+class TechniqueOrderError(ValueError):
+    """A technique was put where it cannot work; the message names both steps and the right order."""

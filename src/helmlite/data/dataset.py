@@ -1,0 +1,109 @@
+"""A data set is a list of samples: an image on disk and its labelled boxes.  Pictures are read when asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.data.roles import Class
+from helmlite.detections import Image
+
+
+class UnreadableImageError(ValueError):
+    """An image file is missing, empty, truncated or of an unknown format."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture and what is labelled in it.
+
+    boxes_xyxy: (N, 4) float32, pixels of the image, x to the right, y down
+    labels:     (N,)   int64, index into the data set's classes
+    group:      scene or video that the picture belongs to, where the data set names one
+    """
+
+    image_path: Path
+    boxes_xyxy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    group: str | None = None
+
+    def read_image(self) -> Image:
+        """The picture as (H, W, 3) RGB uint8.  Raises UnreadableImageError."""
+        return read_image(self.image_path)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named split of labelled pictures.
+
+    `load` gives the sample at an index, with its labels; the picture itself is read by `Sample.read_image`.
+    """
+
+    classes: tuple[Class, ...]
+    image_paths: tuple[Path, ...]
+    load: Callable[[int], Sample] = field(repr=False)
+    split: str = "train"
+    source: Path | None = None
+
+    def __len__(self) -> int:
+        return len(self.image_paths)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.load(index)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.load(index) for index in range(len(self)))
+
+    def subset(self, indices: NDArray[np.int64] | list[int]) -> Dataset:
+        """The same data set with only these samples, in this order."""
+        chosen = [int(index) for index in indices]
+        load = self.load
+        return replace(
+            self,
+            image_paths=tuple(self.image_paths[index] for index in chosen),
+            load=lambda position: load(chosen[position]),
+        )
+
+    def sha256(self) -> str:
+        """Hash of the classes and, in order, of every image file's and label's content."""
+        digest = hashlib.sha256(repr([(item.name, item.role) for item in self.classes]).encode())
+        for sample in self:
+            digest.update(hashlib.sha256(sample.image_path.read_bytes()).digest())
+            digest.update(np.round(sample.boxes_xyxy.astype(np.float64), 2).tobytes())
+            digest.update(sample.labels.astype(np.int64).tobytes())
+        return digest.hexdigest()
+
+    def with_classes(self, classes: tuple[Class, ...], index_of: Mapping[int, int]) -> Dataset:
+        """The data set with labels renumbered by `index_of` (old -> new); labels it lacks are dropped."""
+        load = self.load
+
+        def renumbered(index: int) -> Sample:
+            sample = load(index)
+            kept = np.array([int(label) in index_of for label in sample.labels], dtype=bool)
+            labels = np.array([index_of[int(label)] for label in sample.labels[kept]], dtype=np.int64)
+            return replace(sample, boxes_xyxy=sample.boxes_xyxy[kept], labels=labels)
+
+        return replace(self, classes=classes, load=renumbered)
+
+
+def dataset_of(samples: list[Sample], classes: tuple[Class, ...], split: str = "train") -> Dataset:
+    """A data set over samples that are already in memory (their pictures still are not)."""
+    return Dataset(classes, tuple(sample.image_path for sample in samples), samples.__getitem__, split)
+
+
+def read_image(path: Path) -> Image:
+    """The picture as (H, W, 3) RGB uint8, whatever letters its path holds.  Raises UnreadableImageError."""
+    try:
+        encoded = np.fromfile(path, dtype=np.uint8)  # cv2.imread fails on non-ASCII paths on some systems
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    if decoded is None:
+        raise UnreadableImageError(f"{path}: not a readable picture ({encoded.size} bytes)")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
