@@ -1,0 +1,28 @@
+"""The command line: one function for each command, grouped in files; what a command needs is imported inside it."""
+
+from __future__ import annotations
+
+import typer
+
+from helmlite.cli import data, edge, evaluate, models, workshop
+
+app = typer.Typer(
+    name="helmlite",
+    help="Make a trained helmet detector small and fast, prove what it cost, and run it at the roadside.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data.register(app)
+models.register(app)
+workshop.register(app)
+evaluate.register(app)
+edge.register(app)
+
+
+def main() -> None:
+    """Entry point of the `helmlite` command."""
+    from helmlite.cli.errors import one_line_errors
+
+    with one_line_errors():
+        app()

@@ -14,15 +14,12 @@ changes in the weights is simply in the network.  A recipe is a list of techniqu
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 from helmlite.data.dataset import Dataset
-from helmlite.detector.detector import Detector
-
-Log = Callable[[str], None]
+from helmlite.detector.detector import Detector, Log
 
 
 @dataclass(frozen=True)

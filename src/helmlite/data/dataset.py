@@ -106,4 +106,4 @@ def read_image(path: Path) -> Image:
     decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
     if decoded is None:
         raise UnreadableImageError(f"{path}: not a readable picture ({encoded.size} bytes)")
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
@@ -16,6 +16,9 @@ from helmlite.data.roles import Class
 from helmlite.detections import Detections, Image
 from helmlite.runtime.decode import HeadLayout, Selection, decode_maps, place, select
 from helmlite.runtime.preprocess import network_input
+
+
+Log = Callable[[str], None]  # takes one line for the user
 
 
 class Edit(Protocol):

@@ -30,7 +30,7 @@ _SAME = {
     "__getitem__": "getitem", "silu_": "silu", "relu_": "relu", "hardswish_": "hardswish", "relu6_": "relu6",
     "unsafe_chunk": "chunk", "tensor_split": "split", "swapaxes": "transpose",
 }  # fmt: skip
-_QUERIES = {"__get__", "dim", "size", "numel", "is_floating_point", "__len__", "stride", "shape", "__set__", "requires_grad_"}
+_QUERIES = {"__get__", "__set__", "__len__", "dim", "size", "numel", "stride", "is_floating_point", "requires_grad_"}
 
 
 @dataclass(frozen=True)

@@ -105,4 +105,4 @@ def _distances(bins: Array) -> Array:
 
 
 def _sigmoid(logits: Array) -> Array:
-    return 1 / (1 + np.exp(-np.clip(logits, -80, 80)))
+    return (1 / (1 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)

@@ -47,7 +47,7 @@ def letterbox(image: Image, input_size: int) -> tuple[Image, Placement]:
     scale = min(input_size / height, input_size / width)
     new_width, new_height = max(round(width * scale), 1), max(round(height * scale), 1)
     if (new_width, new_height) != (width, height):
-        image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        image = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
     left, top = (input_size - new_width) // 2, (input_size - new_height) // 2
     square = np.full((input_size, input_size, 3), PAD_VALUE, dtype=np.uint8)
     square[top : top + new_height, left : left + new_width] = image
