@@ -17,7 +17,6 @@ from helmlite.detections import Detections, Image
 from helmlite.runtime.decode import HeadLayout, Selection, decode_maps, place, select
 from helmlite.runtime.preprocess import network_input
 
-
 Log = Callable[[str], None]  # takes one line for the user
 
 
