@@ -144,6 +144,10 @@ class TrainingMaps:
 class TaskLoss(Protocol):
     """The family's own detection loss with its own assigner."""
 
+    def epoch_ended(self) -> None:
+        """Told after each epoch, for losses with a schedule."""
+        ...
+
     def __call__(self, maps: TrainingMaps, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """A scalar to minimize (mean over the batch's pictures) and its named parts."""
         ...
@@ -164,17 +168,23 @@ class Family(Protocol):
         """Channel counts that the family's code needs to be equal though no tensor operation says so."""
         ...
 
-    def attributes_after(self, network: nn.Module, out_channels: Mapping[str, int]) -> dict[tuple[str, str], int]:
-        """Numbers kept as plain attributes of modules ((module path, attribute) -> value) once convolutions have
-        these numbers of output channels: split sizes, head counts."""
+    def attributes_after(
+        self, network: nn.Module, widths: Mapping[str, int], splits: Mapping[str, tuple[int, ...]]
+    ) -> dict[tuple[str, str], int | list[int]]:
+        """Numbers that modules keep as plain attributes ((module path, attribute) -> value) once channels are cut.
+
+        widths: output channels of each convolution by path; splits: sizes of the parts of the channel split that
+        the module at each path makes.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ChannelTie:
-    """The output channels of these convolutions must stay equal in number, up to a fixed factor each.
+    """The input channels of one convolution must stay as many as the input channels of another.
 
-    `ChannelTie((("a.conv", 1), ("b.conv", 3)))`: b always has three times as many channels as a.
+    Where the family's forward code takes one width for the other though no tensor operation says so.
     """
 
-    counts: tuple[tuple[str, int], ...]
+    first_conv: str
+    second_conv: str
