@@ -38,7 +38,7 @@ class YoloNetwork(nn.Module):
         self.model = layers
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> Any:
         return self.model[-1]
 
     @property
@@ -58,7 +58,8 @@ class YoloNetwork(nn.Module):
         """What the neck hands to the head, one (B, C, h, w) for each scale."""
         outputs: list[Any] = []
         current: Any = images
-        for layer in self.model[:-1]:
+        layers: Any = self.model[:-1]
+        for layer in layers:
             if layer.f != -1:
                 sources = [layer.f] if isinstance(layer.f, int) else layer.f
                 picked = [current if index == -1 else outputs[index] for index in sources]
@@ -258,7 +259,7 @@ def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = Tr
     network = YoloNetwork(model.model)
     for module in network.modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # an in-place activation would hide the convolution's own output
+            module.inplace = False  # type: ignore[assignment]  # an in-place activation would hide the convolution's own output
     for path, size in description["kernels"].items():
         _set_kernel(network, path, size)
     for name, parameter in network.named_parameters():
@@ -343,7 +344,9 @@ def _model_record(checkpoint: Any, path: Path) -> Record:
     task = model.record_class.rpartition(".")[2]
     head = _head_class(model)
     if task not in ("DetectionModel", "YOLOv10DetectionModel") or head not in ("Detect", "v10Detect"):
-        raise ValueError(f"{path}: a {task} with a {head} head; helmlite compresses detectors (boxes and classes) only.")
+        raise ValueError(
+            f"{path}: a {task} with a {head} head; helmlite compresses detectors (boxes and classes) only."
+        )
     return model
 
 
