@@ -107,3 +107,9 @@ def read_image(path: Path) -> Image:
     if decoded is None:
         raise UnreadableImageError(f"{path}: not a readable picture ({encoded.size} bytes)")
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as `read_image` gives it.  Raises UnreadableImageError."""
+    height, width = read_image(path).shape[:2]
+    return width, height
