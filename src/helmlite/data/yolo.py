@@ -70,7 +70,7 @@ def read_yolo_sample(image_path: Path, class_count: int) -> Sample:
     if not rows:
         return Sample(image_path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
     width, height = image_size(image_path)
-    table = np.array(rows, dtype=np.float64)
+    table = np.array(rows, dtype=np.float32)
     boxes = xywh_to_xyxy(table[:, 1:]) * np.array([width, height, width, height])
     return Sample(image_path, boxes.astype(np.float32), table[:, 0].astype(np.int64))
 
@@ -92,7 +92,7 @@ def label_rows(label_path: Path, class_count: int) -> Iterator[tuple[float, floa
             raise ValueError(f"{label_path}:{number}: class {label:g}, but data.yaml names {class_count} classes.")
         if not np.isfinite(rest).all():
             raise ValueError(f"{label_path}:{number}: a coordinate is not a finite number.")
-        yield (label, *(rest if len(rest) == 4 else _bounds(rest)))  # type: ignore[misc]
+        yield (label, *(rest if len(rest) == 4 else _bounds(rest)))
 
 
 def label_path_of(image_path: Path) -> Path:

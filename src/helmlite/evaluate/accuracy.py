@@ -1,0 +1,254 @@
+"""COCO accuracy of any image -> Detections callable on a labelled data set.
+
+The numbers are COCO's own (101 recall points, IoU 0.50:0.05:0.95, at most 100 detections a picture, sizes by area
+in pixels of the original picture), computed by hotcoco, which a test holds equal to pycocotools.  Accuracies are in
+[0, 1]; None means unknown: a class of which nothing is labelled has no average precision, not a bad one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.boxes import box_areas
+from helmlite.data.dataset import Dataset
+from helmlite.detections import Detections, Predictor
+
+Progress = Callable[[int, int], None]  # pictures done, pictures in all
+
+SIZES = ("small", "medium", "large")
+SMALL_AREA, MEDIUM_AREA = 32.0**2, 96.0**2  # COCO's limits, square pixels of the original picture
+_HIGHEST_AREA = 1e5**2
+IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
+MAX_DETECTIONS = 100
+
+
+@dataclass(frozen=True)
+class SkippedPicture:
+    """A picture that could not be read, and what was wrong with it."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a detector found in each readable picture of a data set.
+
+    detections: one value for each readable picture, in the data set's order
+    indices:    index of each of those pictures in the data set
+    skipped:    the pictures that could not be read
+    """
+
+    detections: tuple[Detections, ...]
+    indices: tuple[int, ...]
+    skipped: tuple[SkippedPicture, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.detections) != len(self.indices):
+            raise ValueError(f"{len(self.detections)} detections do not fit {len(self.indices)} pictures.")
+
+    def __len__(self) -> int:
+        return len(self.detections)
+
+
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """Accuracy on one class.  ap, ap50: None where no box of it is labelled; images: pictures that show it."""
+
+    name: str
+    role: str | None
+    ap: float | None
+    ap50: float | None
+    images: int
+    boxes: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """COCO accuracy over a data set.
+
+    map: mAP50-95;  by_size: AP50-95 of small, medium and large boxes;  images, boxes: evaluated
+    """
+
+    map: float | None
+    map50: float | None
+    map75: float | None
+    by_size: dict[str, float | None]
+    per_class: tuple[ClassAccuracy, ...]
+    images: int
+    boxes: int
+    skipped: tuple[SkippedPicture, ...] = ()
+
+
+def predict_all(predict: Predictor, dataset: Dataset, progress: Progress | None = None) -> Predictions:
+    """What `predict` finds in every picture.  Unreadable pictures are left out and named in the result.
+
+    Raises ValueError for a data set without pictures, or of which no picture can be read.
+    """
+    if not len(dataset):
+        raise ValueError(f"The {dataset.split} split of {dataset.source or 'the data set'} has no pictures.")
+    detections, indices, skipped = [], [], []
+    for index in range(len(dataset)):
+        try:
+            image = dataset[index].read_image()
+        except ValueError as error:  # the picture, or its labels: either way nothing can be measured on it
+            skipped.append(SkippedPicture(str(dataset.image_paths[index]), str(error)))
+        else:
+            detections.append(predict(image))
+            indices.append(index)
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    if not indices:
+        raise ValueError(f"None of the {len(dataset)} pictures can be read; the first: {skipped[0].reason}")
+    return Predictions(tuple(detections), tuple(indices), tuple(skipped))
+
+
+def measure_accuracy(predictions: Predictions, dataset: Dataset) -> Accuracy:
+    """COCO accuracy of these predictions.  Pictures that were skipped count neither for nor against.
+
+    Raises ValueError where a detection carries a label that the data set has no class for.
+    """
+    evaluation = coco_evaluation(predictions, dataset)
+    evaluation.accumulate()
+    precision = np.asarray(evaluation.eval["precision"])[..., -1]  # (IoU, recall, class, size); -1: unknown
+    labels = [dataset[index].labels for index in predictions.indices]
+    per_class = tuple(
+        ClassAccuracy(
+            item.name,
+            item.role,
+            _mean(precision[:, :, label, 0]),
+            _mean(precision[0, :, label, 0]),
+            sum(int(label in present) for present in labels),
+            sum(int((present == label).sum()) for present in labels),
+        )
+        for label, item in enumerate(dataset.classes)
+    )
+    return Accuracy(
+        map=_mean(precision[..., 0]),
+        map50=_mean(precision[0, ..., 0]),
+        map75=_mean(precision[5, ..., 0]),
+        by_size={size: _mean(precision[..., 1 + number]) for number, size in enumerate(SIZES)},
+        per_class=per_class,
+        images=len(predictions),
+        boxes=sum(len(present) for present in labels),
+        skipped=predictions.skipped,
+    )
+
+
+def evaluate(predict: Predictor, dataset: Dataset, progress: Progress | None = None) -> Accuracy:
+    """`predict_all`, then `measure_accuracy`."""
+    return measure_accuracy(predict_all(predict, dataset, progress), dataset)
+
+
+def coco_evaluation(predictions: Predictions, dataset: Dataset) -> Any:
+    """hotcoco's evaluation, matched and not yet accumulated.  Picture ids are positions + 1, class ids label + 1."""
+    from hotcoco import COCO, COCOeval
+
+    class_count = len(dataset.classes)
+    for index, found in zip(predictions.indices, predictions.detections, strict=True):
+        if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < class_count:
+            raise ValueError(
+                f"{dataset.image_paths[index].name}: a detection has label {int(found.labels.max())}, but the data "
+                f"set has {class_count} classes. Match the classes of detector and data set first."
+            )
+    truth = COCO(coco_truth(predictions, dataset))
+    evaluation = COCOeval(truth, truth.load_res(coco_results(predictions)), "bbox")
+    params = evaluation.params
+    params.area_rng = [[0, _HIGHEST_AREA], [0, SMALL_AREA], [SMALL_AREA, MEDIUM_AREA], [MEDIUM_AREA, _HIGHEST_AREA]]
+    params.max_dets = [1, 10, MAX_DETECTIONS]
+    evaluation.evaluate()
+    return evaluation
+
+
+def coco_truth(predictions: Predictions, dataset: Dataset) -> dict[str, Any]:
+    """The labels of the evaluated pictures as a COCO dictionary."""
+    annotations: list[dict[str, Any]] = []
+    for position, index in enumerate(predictions.indices):
+        sample = dataset[index]
+        boxes = sample.boxes_xyxy.astype(np.float64)
+        for box, area, label in zip(boxes, box_areas(sample.boxes_xyxy.astype(np.float64)), sample.labels):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": position + 1,
+                    "category_id": int(label) + 1,
+                    "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                    "area": float(area),
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "images": [{"id": position + 1} for position in range(len(predictions))],
+        "categories": [{"id": label + 1, "name": item.name} for label, item in enumerate(dataset.classes)],
+        "annotations": annotations,
+    }
+
+
+def coco_results(predictions: Predictions) -> NDArray[np.float64]:
+    """The detections as COCO's (N, 7) rows: picture id, left, top, width, height, score, class id."""
+    rows = [np.zeros((0, 7))]
+    for position, found in enumerate(predictions.detections):
+        boxes = found.boxes_xyxy.astype(np.float64)
+        picture = np.full((len(found), 1), position + 1.0)
+        score, label = found.scores[:, None].astype(np.float64), found.labels[:, None] + 1.0
+        rows.append(np.concatenate([picture, boxes[:, :2], boxes[:, 2:] - boxes[:, :2], score, label], axis=1))
+    return np.concatenate(rows)
+
+
+def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> None:
+    """Writes predictions as JSON that gives them back bit by bit.
+
+    The file names each picture, so that it cannot be read against another data set by mistake.
+    """
+    pictures = [
+        {
+            "index": index,
+            "name": dataset.image_paths[index].name,
+            "boxes_xyxy": found.boxes_xyxy.tolist(),  # a float32 survives the way through a decimal double exactly
+            "scores": found.scores.tolist(),
+            "labels": found.labels.tolist(),
+        }
+        for index, found in zip(predictions.indices, predictions.detections, strict=True)
+    ]
+    skipped = [{"path": item.path, "reason": item.reason} for item in predictions.skipped]
+    text = json.dumps({"format": 1, "pictures": pictures, "skipped": skipped}, ensure_ascii=False)
+    path.write_text(text, encoding="utf-8")
+
+
+def load_predictions(path: Path, dataset: Dataset) -> Predictions:
+    """Predictions as `save_predictions` wrote them.
+
+    Raises ValueError where the file is not such a file, or belongs to other pictures than the data set's.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        pictures: Sequence[dict[str, Any]] = values["pictures"]
+        detections = tuple(
+            Detections(
+                np.array(item["boxes_xyxy"], dtype=np.float32).reshape(-1, 4),
+                np.array(item["scores"], dtype=np.float32),
+                np.array(item["labels"], dtype=np.int64),
+            )
+            for item in pictures
+        )
+        skipped = tuple(SkippedPicture(item["path"], item["reason"]) for item in values["skipped"])
+        names = [(int(item["index"]), str(item["name"])) for item in pictures]
+    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} does not hold predictions written by helmlite ({error}).") from error
+    for index, name in names:
+        if not 0 <= index < len(dataset) or dataset.image_paths[index].name != name:
+            raise ValueError(f"{path} holds predictions for '{name}' as picture {index}, which this data set has not.")
+    return Predictions(detections, tuple(index for index, _ in names), skipped)
+
+
+def _mean(precision: NDArray[np.float64]) -> float | None:
+    """COCO's mean over everything that is known, or None where nothing is."""
+    known = precision[precision > -1]
+    return float(known.mean()) if known.size else None

@@ -1,0 +1,372 @@
+"""The gate: whether a compressed detector is proved to be no worse than the baseline by more than a margin.
+
+Non-inferiority by paired bootstrap: pictures are drawn with replacement (scenes where the data set names them), the
+loss of the candidate is computed on the same draw for both, and the 2.5 and 97.5 percentiles of a thousand draws are
+its 95 % interval.
+
+    passed      the upper end of the interval is at most the margin
+    failed      the lower end is above it
+    undecided   anything else: these pictures cannot tell
+
+Two losses have margins of their own: mAP50-95, and the recall of the `no_helmet` role at equal false alarms.  Each
+class and each size is watched as well, so that a good average cannot hide a dead class: a class fails where even the
+lower end of its loss is above a wider margin.  The worst verdict wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.data.dataset import Dataset
+from helmlite.data.roles import index_of_role
+from helmlite.evaluate.accuracy import SIZES, Predictions
+from helmlite.evaluate.errors import HeadChanges, Matches, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.resampling import (
+    Floats,
+    MatchRecords,
+    Weights,
+    average_precision,
+    bootstrap_weights,
+    match_records,
+    mean_average_precision,
+    unit_count,
+)
+from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD, best_f1_threshold
+
+PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
+_WORST_FIRST = (FAILED, UNDECIDED, PASSED)
+FEWEST_PICTURES = 20  # with fewer independent pictures a bootstrap interval is far too narrow to trust
+FEWEST_BOXES = 10  # of a class or a size, to watch it
+CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
+CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
+_NORMAL_95 = 1.959964
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One loss against one margin.
+
+    baseline, candidate: the measure itself in [0, 1];  loss_points: 100 * (baseline - candidate), negative for a gain
+    loss_ci95: its interval in points;  margin_points: what it was held against
+    pictures_to_decide: how many pictures like these would decide; None where it is decided or where no number would
+    says: the verdict in one sentence
+    """
+
+    name: str
+    verdict: str
+    says: str
+    baseline: float | None = None
+    candidate: float | None = None
+    loss_points: float | None = None
+    loss_ci95: tuple[float, float] | None = None
+    margin_points: float | None = None
+    pictures_to_decide: int | None = None
+
+
+@dataclass(frozen=True)
+class GateVerdict:
+    """What the gate says, and what it stands on.
+
+    verdict: passed, undecided or failed: the worst of the checks
+    heads:   heads of the no_helmet role lost and won at equal false alarms; None without that role
+    units:   independent draws: pictures, or scenes where the data set names them
+    """
+
+    verdict: str
+    checks: tuple[GateCheck, ...]
+    heads: HeadChanges | None
+    split: str
+    pictures: int
+    units: int
+    resamples: int
+    seed: int
+    says: tuple[str, ...]
+
+    def check(self, name: str) -> GateCheck | None:
+        """The check of this name: `mAP50-95`, `recall of no_helmet`, `class NAME`, `size NAME`."""
+        return next((item for item in self.checks if item.name == name), None)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Score thresholds of the no_helmet class at which two detectors raise equally many false alarms on `val`.
+
+    alarms_per_100: false alarms of the baseline for every 100 pictures
+    """
+
+    baseline_threshold: float
+    candidate_threshold: float
+    alarms_per_100: float
+
+
+def judge(
+    baseline: Predictions,
+    candidate: Predictions,
+    dataset: Dataset,
+    max_drop_points: float = 1.0,
+    max_recall_drop_points: float = 2.0,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> GateVerdict:
+    """The verdict on `candidate` from the predictions of both on the same pictures of the tuning split.
+
+    Raises ValueError for a negative margin, and where the two did not see the same pictures.
+    """
+    _check_margin("--max-drop", max_drop_points)
+    _check_margin("--max-recall-drop", max_recall_drop_points)
+    check_pairing(baseline, candidate)
+    groups = [dataset[index].group for index in baseline.indices]
+    units = unit_count(groups)
+    weights = np.concatenate(
+        [np.ones((1, len(groups)), dtype=np.int64), bootstrap_weights(groups, resamples, seed)]
+    )  # the first row is the data set itself
+    records = match_records(baseline, dataset), match_records(candidate, dataset)
+    judged = _Judge(weights, len(groups), units)
+
+    losses = mean_average_precision(records[0], weights), mean_average_precision(records[1], weights)
+    checks = [judged.check("mAP50-95", *losses, max_drop_points)]
+    recall_check, heads = _recall_check(baseline, candidate, dataset, judged, max_recall_drop_points)
+    checks.append(recall_check)
+    checks += _class_checks(records, dataset, judged, max_drop_points)
+    checks += _size_checks(records, judged, max_drop_points)
+    verdicts = [item.verdict for item in checks]
+    verdict = next((item for item in _WORST_FIRST if item in verdicts), UNDECIDED)
+    says = tuple(item.says for item in checks[:2]) + tuple(i.says for i in checks[2:] if i.verdict != PASSED)
+    return GateVerdict(verdict, tuple(checks), heads, dataset.split, len(groups), units, resamples, seed, says)
+
+
+def operating_point(baseline: Matches, candidate: Matches) -> OperatingPoint:
+    """Where both are compared: the baseline at its best F1, the candidate at no more false alarms than that."""
+    best = best_f1_threshold(baseline)
+    threshold = DEFAULT_THRESHOLD if best is None else best[0]
+    alarms = baseline.alarms_per_100(threshold)
+    return OperatingPoint(threshold, threshold_for_alarms(candidate, alarms), alarms)
+
+
+def changes_at(
+    point: OperatingPoint, baseline: Predictions, candidate: Predictions, dataset: Dataset, role: str = "no_helmet"
+) -> HeadChanges | None:
+    """Heads lost and won on any split at thresholds that were chosen on `val`; None without such a class."""
+    label = index_of_role(dataset.classes, role)
+    if label is None:
+        return None
+    check_pairing(baseline, candidate)
+    matches = match_class(baseline, dataset, label), match_class(candidate, dataset, label)
+    return compare_heads(*matches, baseline, point.baseline_threshold, point.candidate_threshold)
+
+
+def check_pairing(baseline: Predictions, candidate: Predictions) -> None:
+    """Raises ValueError where two detectors did not see the same pictures."""
+    if baseline.indices != candidate.indices:
+        raise ValueError(
+            f"Baseline and candidate must be measured on the same pictures; they saw {len(baseline)} and "
+            f"{len(candidate)}, {len(set(baseline.indices) & set(candidate.indices))} of them in common."
+        )
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What every check shares.  weights: (1 + B, N), the first row all ones."""
+
+    weights: Weights
+    pictures: int
+    units: int
+
+    def check(self, name: str, before: Floats, after: Floats, margin: float) -> GateCheck:
+        """before, after: (1 + B,) the measure on the data set itself and on each resample; NaN where unknown."""
+        if np.isnan(before[0]) or np.isnan(after[0]):
+            return GateCheck(
+                name, NOT_JUDGED, f"{name}: unknown, nothing of it is labelled here.", margin_points=margin
+            )
+        losses = 100 * (before - after)
+        interval = percentile_interval(losses[1:])
+        found = GateCheck(
+            name, UNDECIDED, "", float(before[0]), float(after[0]), float(losses[0]), interval, margin_points=margin
+        )
+        if self.units < FEWEST_PICTURES or interval is None:
+            reason = f"{self.units} independent pictures are too few for an interval (at least {FEWEST_PICTURES})"
+            return replace(found, says=f"{name}: {change_in_words(found.loss_points)}; {reason}.")
+        verdict = verdict_of(interval, margin)
+        needed = None
+        if verdict == UNDECIDED:
+            needed = pictures_to_decide(losses, margin, self.pictures)
+        return replace(
+            found, verdict=verdict, pictures_to_decide=needed, says=_says(found, verdict, needed, self.pictures)
+        )
+
+
+def verdict_of(loss_ci95: tuple[float, float], margin_points: float) -> str:
+    """passed, failed or undecided for an interval of the loss against a margin, all in points.
+
+    >>> verdict_of((-0.2, 0.8), 1.0), verdict_of((1.2, 3.0), 1.0), verdict_of((0.5, 1.5), 1.0)
+    ('passed', 'failed', 'undecided')
+    """
+    low, high = loss_ci95
+    if high <= margin_points + _ROUNDING:
+        return PASSED
+    return FAILED if low > margin_points + _ROUNDING else UNDECIDED
+
+
+def percentile_interval(values: Floats) -> tuple[float, float] | None:
+    """The 2.5 and 97.5 percentiles of what is known, or None where fewer than half of the resamples know it."""
+    known = values[~np.isnan(values)]
+    if len(known) == 0 or len(known) < len(values) / 2:
+        return None
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> int | None:
+    """How many pictures like these would take the margin out of the interval, if the loss stays what it is.
+
+    The standard error shrinks with the square root of the number of pictures: n' = n (1.96 s / |margin - loss|)^2.
+    losses: (1 + B,), the first the loss itself.  None where the loss lies on the margin: no number would decide.
+    """
+    distance = abs(margin_points - float(losses[0]))
+    error = float(np.nanstd(losses[1:]))
+    if distance <= max(error, 1.0) * 1e-3:
+        return None
+    return max(math.ceil(pictures * (_NORMAL_95 * error / distance) ** 2), pictures + 1)
+
+
+def change_in_words(loss_points: float | None) -> str:
+    """`1.30 points lost`, `0.40 points gained`, `unchanged` or `unknown`: a gain is never called a negative loss."""
+    if loss_points is None:
+        return "unknown"
+    if abs(loss_points) < 0.005:
+        return "unchanged"
+    return f"{abs(loss_points):.2f} points {'lost' if loss_points > 0 else 'gained'}"
+
+
+def interval_in_words(loss_ci95: tuple[float, float]) -> str:
+    """`a loss between 0.10 and 2.40`, `between a gain of 0.30 and a loss of 1.20`, `a gain between 1.00 and 2.00`."""
+    low, high = loss_ci95
+    if low >= 0:
+        return f"a loss between {low:.2f} and {high:.2f}"
+    if high <= 0:
+        return f"a gain between {-high:.2f} and {-low:.2f}"
+    return f"between a gain of {-low:.2f} and a loss of {high:.2f}"
+
+
+def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> str:
+    assert check.loss_ci95 is not None
+    text = (
+        f"{check.name}: {verdict}; {change_in_words(check.loss_points)} "
+        f"(95 % interval: {interval_in_words(check.loss_ci95)}; allowed {check.margin_points:g})"
+    )
+    if verdict != UNDECIDED:
+        return f"{text}."
+    if needed is None:
+        return f"{text}; the loss lies on the margin, so that no number of pictures would decide."
+    return f"{text}; {pictures} pictures cannot tell, about {needed} would."
+
+
+def _recall_check(
+    baseline: Predictions, candidate: Predictions, dataset: Dataset, judged: _Judge, margin: float
+) -> tuple[GateCheck, HeadChanges | None]:
+    name = "recall of no_helmet"
+    label = index_of_role(dataset.classes, "no_helmet")
+    if label is None:
+        names = ", ".join(item.name for item in dataset.classes)
+        says = (
+            f"{name}: cannot be said, no class has the role no_helmet (the classes are {names}; "
+            "--role no_helmet=NAME gives one the role)."
+        )
+        return GateCheck(name, NOT_JUDGED, says, margin_points=margin), None
+    before, after = match_class(baseline, dataset, label), match_class(candidate, dataset, label)
+    point = operating_point(before, after)
+    heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
+    recalls = _recalls_at_equal_alarms(before, after, point.baseline_threshold, judged.weights)
+    check = judged.check(name, *recalls, margin)
+    if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
+        return replace(check, verdict=UNDECIDED, says=f"{name}: undecided, no bare head is labelled here."), heads
+    says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
+    if not heads.newly_missed and not heads.newly_found:
+        says += (
+            f" No head changed, which {heads.heads} heads can show of any loss above {rule_of_three(heads.heads):.1f} "
+            "points only."
+        )
+    return replace(check, says=says), heads
+
+
+def rule_of_three(heads: int) -> float:
+    """Loss of recall in points that would, 19 times out of 20, have cost at least one of `heads` heads.
+
+    1 - 0.05^(1/n), about 3/n: with 54 heads and none lost, up to 5.4 points may still be lost.
+    """
+    return 100 * (1 - 0.05 ** (1 / heads)) if heads else 100.0
+
+
+def _recalls_at_equal_alarms(
+    before: Matches, after: Matches, baseline_threshold: float, weights: Weights
+) -> tuple[Floats, Floats]:
+    """Recall of both on every resample.  The baseline keeps its threshold, as a device in the field would; the
+    candidate's is taken anew on each resample, at most as many false alarms as the baseline has there."""
+    allowed = _alarms(before, baseline_threshold, weights)  # (B,)
+    order = np.argsort(-after.alarm_scores, kind="stable")
+    alarms = np.cumsum(weights[:, after.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
+    scores = np.append(after.alarm_scores[order], -np.inf)
+    too_many = (alarms > allowed[:, None]).sum(axis=1)
+    loudest_silenced = scores[len(order) - too_many]  # (B,); -inf where every alarm may stay
+    found = after.found_scores[None, :] > loudest_silenced[:, None]
+    return (
+        _weighted_share(np.broadcast_to(before.found_at(baseline_threshold), found.shape), before, weights),
+        _weighted_share(found, after, weights),
+    )
+
+
+def _alarms(matches: Matches, threshold: float, weights: Weights) -> NDArray[np.int64]:
+    return weights[:, matches.alarm_pictures[matches.alarm_scores >= threshold]].sum(axis=1)
+
+
+def _weighted_share(found: NDArray[np.bool_], matches: Matches, weights: Weights) -> Floats:
+    of_head = weights[:, matches.head_pictures]  # (B, G)
+    heads = of_head.sum(axis=1)
+    return np.where(heads > 0, (of_head * found).sum(axis=1) / np.maximum(heads, 1), np.nan)
+
+
+def _class_checks(
+    records: tuple[MatchRecords, MatchRecords], dataset: Dataset, judged: _Judge, max_drop: float
+) -> list[GateCheck]:
+    checks = []
+    for label, item in enumerate(dataset.classes):
+        pair = [side.by_class[label]["all"] for side in records]
+        boxes = int(pair[0].heads.sum())
+        measures = [average_precision(record, judged.weights) for record in pair]
+        checks.append(_watch(f"class {item.name}", measures, boxes, judged, max_drop))
+    return checks
+
+
+def _size_checks(records: tuple[MatchRecords, MatchRecords], judged: _Judge, max_drop: float) -> list[GateCheck]:
+    checks = []
+    for size in SIZES:
+        boxes = sum(int(areas[size].heads.sum()) for areas in records[0].by_class)
+        measures = [mean_average_precision(side, judged.weights, size) for side in records]
+        checks.append(_watch(f"size {size}", measures, boxes, judged, max_drop))
+    return checks
+
+
+def _watch(name: str, measures: Sequence[Floats], boxes: int, judged: _Judge, max_drop: float) -> GateCheck:
+    """A check that can only fail: it passes unless the loss is provably above the wide margin."""
+    if boxes < FEWEST_BOXES:
+        return GateCheck(name, NOT_JUDGED, f"{name}: not judged, {boxes} boxes are too few (at least {FEWEST_BOXES}).")
+    margin = min(max_drop + CLASS_MARGIN_POINTS, 100 * CLASS_MARGIN_SHARE * float(measures[0][0]))
+    check = judged.check(name, measures[0], measures[1], margin)
+    if check.verdict == UNDECIDED and check.loss_ci95 is not None and judged.units >= FEWEST_PICTURES:
+        says = (
+            f"{name}: passed; {change_in_words(check.loss_points)} (95 % interval: "
+            f"{interval_in_words(check.loss_ci95)}); not provably above {margin:.1f}."
+        )
+        return replace(check, verdict=PASSED, pictures_to_decide=None, says=says)
+    return check
+
+
+def _check_margin(option: str, points: float) -> None:
+    if not points >= 0:
+        raise ValueError(f"{option} is a loss in points and cannot be negative; got {points:g}.")

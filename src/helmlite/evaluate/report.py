@@ -1,0 +1,258 @@
+"""The report of a compression run: what was there, what came out, what it cost, and how that is known.
+
+`RunReport` is plain data.  `write_report` writes it as `report.json` and as `report.html` (one file that opens
+offline), `print_report` shows it in a terminal, `read_report` gives it back.
+
+Accuracies and recalls are in [0, 1], drops and intervals of a loss in points (hundredths of that).  None is
+"unknown", and is shown as unknown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from helmlite.evaluate.accuracy import ClassAccuracy
+from helmlite.evaluate.cost import Factor, product, ratio
+from helmlite.evaluate.errors import HeadChanges
+from helmlite.evaluate.gallery import Crop
+from helmlite.evaluate.gate import GateVerdict
+from helmlite.evaluate.plain import from_plain, to_plain
+from helmlite.evaluate.resolution import Resolution
+from helmlite.runtime.manifest import StayedFloat
+
+FORMAT_VERSION = 1
+JSON_NAME, PAGE_NAME = "report.json", "report.html"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model, one row of the table: the baseline, a step, a reference or the result.
+
+    name:              how the row is called: "FP32 at 640", "prune", "OpenVINO INT8"
+    map_ci95:          95 % interval of map on the reported pictures, in [0, 1]
+    recall_no_helmet:  at as many false alarms per 100 pictures as the baseline has on `val`
+    latency_ms_median: on the target, interleaved with the baseline
+    speedup:           baseline's latency over this one's, from interleaved runs
+    size_bytes:        only the files that the target loads
+    note:              what a reader of the row must know
+    """
+
+    name: str
+    map: float | None = None
+    map50: float | None = None
+    recall_no_helmet: float | None = None
+    latency_ms_median: float | None = None
+    latency_ms_p95: float | None = None
+    size_bytes: int | None = None
+    compressed_bytes: int | None = None
+    macs: int | None = None
+    params: int | None = None
+    speedup: float | None = None
+    map_ci95: tuple[float, float] | None = None
+    map75: float | None = None
+    by_size: Mapping[str, float | None] = field(default_factory=dict)
+    per_class: tuple[ClassAccuracy, ...] = ()
+    input_size: int | None = None
+    runtime: str = ""
+    precision: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """One split that the run used: what for, how many pictures, and the hash of pictures and labels."""
+
+    purpose: str  # "training", "tuning and gate", "reported"
+    source: str
+    split: str
+    pictures: int
+    boxes: int
+    sha256: str
+    bare_heads: int | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line to be plotted: a training loss, the accuracy after each epoch, accuracy against latency.
+
+    lines: name of the line -> its (x, y) points
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Mapping[str, tuple[tuple[float, float], ...]]
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Everything that a compression run has to say.
+
+    model:           what was compressed;  target: what it was compressed for
+    data:            the splits used; the reported figures come from the one whose purpose is "reported"
+    steps:           a row for each step, in order, the baseline left out
+    references:      rows to be held against: the best that needs no training, a native nano
+    speedup:         measured, result against baseline, interleaved
+    speedup_factors: input size, structure, activation, precision: each measured on its own
+    map_loss_ci95:   95 % interval of the loss of mAP50-95 on the reported pictures, points, negative for a gain
+    heads:           heads lost and won on the reported pictures, at the thresholds chosen on `val`
+    gate:            the verdict on the tuning pictures
+    resolution:      what the reported pictures can prove at all
+    stayed_float:    parts that were not quantized, and why
+    measured_on:     "CPU", "runtime", "threads", "rounds": the conditions of every latency
+    """
+
+    model: str
+    target: str
+    baseline: Measured
+    result: Measured
+    gate: GateVerdict
+    data: tuple[DataUsed, ...]
+    steps: tuple[Measured, ...] = ()
+    references: tuple[Measured, ...] = ()
+    speedup: float | None = None
+    speedup_factors: tuple[Factor, ...] = ()
+    map_loss_ci95: tuple[float, float] | None = None
+    heads: HeadChanges | None = None
+    resolution: Resolution | None = None
+    stayed_float: tuple[StayedFloat, ...] = ()
+    notes: tuple[str, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    commands: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    measured_on: Mapping[str, str] = field(default_factory=dict)
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    seed: int | None = None
+    minutes: float | None = None
+    created: str = ""
+
+    @property
+    def map_loss_points(self) -> float | None:
+        """Points of mAP50-95 lost on the reported pictures; negative for a gain, None where unknown."""
+        before, after = self.baseline.map, self.result.map
+        return None if before is None or after is None else 100 * (before - after)
+
+    @property
+    def size_ratio(self) -> float | None:
+        """How many times smaller the files are that the target loads."""
+        return ratio(self.baseline.size_bytes, self.result.size_bytes)
+
+    @property
+    def measured_speedup(self) -> float | None:
+        """The interleaved ratio where there is one, else the ratio of the medians."""
+        return self.speedup or ratio(self.baseline.latency_ms_median, self.result.latency_ms_median)
+
+    @property
+    def factor_product(self) -> float | None:
+        """What the measured factors multiply to, to be held against `measured_speedup`."""
+        return product(self.speedup_factors) if self.speedup_factors else None
+
+
+def verdict_line(report: RunReport) -> str:
+    """The answer in one line, in heads and times.
+
+    `11.2× faster, 16× smaller; 2 of 54 bare heads newly missed, 1 newly found; gate: passed`
+    """
+    heads = report.heads.in_words() if report.heads else "bare heads unknown (no class has the role no_helmet)"
+    return (
+        f"{_times(report.measured_speedup, 'faster', 'slower')}, {_times(report.size_ratio, 'smaller', 'larger')}; "
+        f"{heads}; gate: {report.gate.verdict}"
+    )
+
+
+def report_json(report: RunReport) -> dict[str, Any]:
+    """The report as plain JSON values: every field, and what is derived from them.
+
+    `map_drop` is the points lost (0 where nothing was), `map_gain` the points won; `map_drop_ci95` is the interval of
+    the loss, where a negative number is a gain.
+    """
+    values: dict[str, Any] = to_plain(report)
+    loss = report.map_loss_points
+    values.pop("map_loss_ci95")
+    factors = {item.name: item.ratio for item in report.speedup_factors}
+    derived = {
+        "format": FORMAT_VERSION,
+        "verdict": verdict_line(report),
+        "speedup": report.measured_speedup,
+        "speedup_interleaved": report.speedup,
+        "speedup_factors": factors,
+        "speedup_factor_details": values["speedup_factors"],
+        "speedup_factor_product": report.factor_product,
+        "size_ratio": report.size_ratio,
+        "map_drop": None if loss is None else max(loss, 0.0),
+        "map_gain": None if loss is None else max(-loss, 0.0),
+        "map_drop_ci95": report.map_loss_ci95,
+    }
+    return {**values, **to_plain(derived)}
+
+
+def report_from_json(values: Mapping[str, Any]) -> RunReport:
+    """The report that `report_json` wrote.  Raises ValueError where it is not one, naming the field."""
+    if values.get("format") != FORMAT_VERSION:
+        raise ValueError(f"Expected a report of format {FORMAT_VERSION}, got {values.get('format')!r}.")
+    factors = [
+        {key: item[key] for key in ("name", "before_ms", "after_ms", "note")}
+        for item in values.get("speedup_factor_details", [])
+    ]
+    stored = {
+        **values,
+        "speedup": values.get("speedup_interleaved"),
+        "speedup_factors": factors,
+        "map_loss_ci95": values.get("map_drop_ci95"),
+    }
+    return from_plain(RunReport, stored, "report")
+
+
+def read_report(path: Path) -> RunReport:
+    """The report in a run's folder, or in a `report.json`.  Raises OSError, ValueError."""
+    file = path / JSON_NAME if path.is_dir() else path
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file} is not JSON ({error}).") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{file} is not a report of helmlite.")
+    return report_from_json(values)
+
+
+def write_report(report: RunReport, folder: Path, gallery: tuple[Crop, ...] = ()) -> Path:
+    """Writes `report.json` and `report.html` into `folder` and gives the page's path.  Raises OSError.
+
+    gallery: crops of heads newly missed and newly found (`gallery.cut_crops`).  They show real people: leave it
+    empty where the page is to be passed on.
+    """
+    from helmlite.evaluate.page import report_page
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(report_json(report), indent=2, ensure_ascii=False, allow_nan=False)
+    _write_whole(folder / JSON_NAME, text + "\n")
+    page = folder / PAGE_NAME
+    _write_whole(page, report_page(report, gallery))
+    return page
+
+
+def print_report(report: RunReport, width: int | None = None) -> None:
+    """Shows the verdict, the table, the split of the speed-up and the gate in the terminal."""
+    from helmlite.evaluate.terminal import show_report
+
+    show_report(report, width)
+
+
+def _times(value: float | None, more: str, less: str) -> str:
+    """`11.2× faster`, `1.3× slower`, `speed unknown`."""
+    if value is None:
+        return f"times {more} unknown"
+    if value >= 1:
+        return f"{value:.1f}× {more}" if value < 100 else f"{value:.0f}× {more}"
+    return f"{1 / value:.1f}× {less}"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Never leaves half a file under the final name, whatever happens while writing."""
+    half = path.with_name(f".{path.name}.part")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

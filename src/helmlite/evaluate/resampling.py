@@ -1,0 +1,182 @@
+"""Average precision over thousands of resampled data sets, from one matching: what intervals are made of.
+
+A bootstrap draws as many pictures as there are, with replacement, and asks for the accuracy again.  Matching does
+not change by that, only how often each picture counts.  So hotcoco matches once, detections are sorted once, and a
+resample is a vector of multiplicities: cumulative sums of weights give the precision at every true positive.
+With all weights 1 the result is COCO's own number; a picture of weight 2 counts as two equal pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.data.dataset import Dataset
+from helmlite.evaluate.accuracy import IOU_THRESHOLDS, SIZES, Predictions, coco_evaluation
+
+Floats = NDArray[np.float64]
+Weights = NDArray[np.int64]  # (B, N): how often each of N pictures counts in each of B resamples
+
+AREAS = ("all", *SIZES)
+_RECALL_POINTS = np.linspace(0.0, 1.0, 101)
+_CELLS_AT_ONCE = 4_000_000  # resamples x detections held in memory together
+
+
+@dataclass(frozen=True)
+class MatchRecord:
+    """One class in one range of sizes, matched.
+
+    pictures:    (M,) position of each detection's picture; best score first, ties in the order of the pictures
+    is_true:     (10, M) whether the detection takes a labelled box at each IoU threshold
+    counts:      (10, M) False where COCO ignores the detection (it belongs to a box of another size)
+    heads:       (N,) labelled boxes of this class and size in each picture
+    """
+
+    pictures: NDArray[np.int64]
+    is_true: NDArray[np.bool_]
+    counts: NDArray[np.bool_]
+    heads: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MatchRecords:
+    """All classes and ranges of sizes: `by_class[label][area]` with area in AREAS."""
+
+    by_class: tuple[dict[str, MatchRecord], ...]
+    picture_count: int
+
+
+def match_records(predictions: Predictions, dataset: Dataset) -> MatchRecords:
+    """Matches once, by hotcoco, what every resample then counts."""
+    count = len(predictions)
+    cells = coco_evaluation(predictions, dataset).eval_imgs  # class by class, area by area, picture by picture
+    by_class: list[dict[str, MatchRecord]] = []
+    for label in range(len(dataset.classes)):
+        areas: dict[str, MatchRecord] = {}
+        for number, area in enumerate(AREAS):
+            start = (label * len(AREAS) + number) * count
+            areas[area] = _record(cells[start : start + count])
+        by_class.append(areas)
+    return MatchRecords(tuple(by_class), count)
+
+
+def bootstrap_weights(groups: Sequence[str | None], resamples: int, seed: int) -> Weights:
+    """Multiplicities of each picture in each resample.  (resamples, N)
+
+    Pictures of one group (a scene, a video) are drawn together, since they are not independent; a picture without
+    a group is drawn alone.
+    """
+    unit_of = np.array(_unit_numbers(groups), dtype=np.int64)
+    units = int(unit_of.max()) + 1 if len(unit_of) else 0
+    drawn = np.random.default_rng(seed).integers(0, max(units, 1), size=(resamples, units))
+    weights = np.zeros((resamples, units), dtype=np.int64)
+    np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1)
+    return weights[:, unit_of]
+
+
+def unit_count(groups: Sequence[str | None]) -> int:
+    """How many independent draws the pictures make: each group is one, each picture without a group is one."""
+    return len(set(_unit_numbers(groups)))
+
+
+def average_precision(record: MatchRecord, weights: Weights, ious: Sequence[int] = tuple(range(10))) -> Floats:
+    """Mean AP over the IoU thresholds numbered `ious` in each resample; NaN where nothing is labelled.  (B,)"""
+    step = max(_CELLS_AT_ONCE // max(len(record.pictures), 1), 1)
+    parts = [_average_precision(record, weights[at : at + step], ious) for at in range(0, len(weights), step)]
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def mean_average_precision(
+    records: MatchRecords, weights: Weights, area: str = "all", ious: Sequence[int] = tuple(range(10))
+) -> Floats:
+    """COCO's mAP over the classes that are labelled in each resample; NaN where none is.  (B,)"""
+    return mean_of_known([average_precision(areas[area], weights, ious) for areas in records.by_class])
+
+
+def mean_of_known(rows: Sequence[Floats]) -> Floats:
+    """Column means over what is not NaN; NaN where a column knows nothing.  K rows of (B,) -> (B,)"""
+    values = np.stack(rows)
+    known = ~np.isnan(values)
+    number = known.sum(axis=0)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+
+def _record(cells: Sequence[dict[str, object] | None]) -> MatchRecord:
+    scores, pictures, is_true, counts = [], [], [], []
+    heads = np.zeros(len(cells), dtype=np.int64)
+    for position, cell in enumerate(cells):
+        if cell is None:  # neither a label nor a detection of this class in the picture
+            continue
+        heads[position] = int((~np.asarray(cell["gtIgnore"], dtype=bool)).sum())
+        of_cell = np.asarray(cell["dtScores"], dtype=np.float64)
+        shape = (len(IOU_THRESHOLDS), len(of_cell))
+        scores.append(of_cell)
+        pictures.append(np.full(len(of_cell), position))
+        is_true.append(np.asarray(cell["dtMatched"], dtype=bool).reshape(shape))
+        counts.append(~np.asarray(cell["dtIgnore"], dtype=bool).reshape(shape))
+    if not scores:
+        nothing = np.zeros((len(IOU_THRESHOLDS), 0), dtype=bool)
+        return MatchRecord(np.zeros(0, dtype=np.int64), nothing, nothing, heads)
+    order = np.argsort(-np.concatenate(scores), kind="stable")
+    return MatchRecord(
+        np.concatenate(pictures)[order].astype(np.int64),
+        np.concatenate(is_true, axis=1)[:, order],
+        np.concatenate(counts, axis=1)[:, order],
+        heads,
+    )
+
+
+def _average_precision(record: MatchRecord, weights: Weights, ious: Sequence[int]) -> Floats:
+    labelled = weights @ record.heads  # (B,)
+    needed = _counts_at_recall_points(labelled)  # (B, 101)
+    of_detection = weights[:, record.pictures]  # (B, M)
+    running: dict[bytes, NDArray[np.int64]] = {}  # counted detections so far; nearly always the same at every IoU
+    total = np.zeros(len(weights))
+    for iou in ious:
+        counts = record.counts[iou]
+        key = counts.tobytes()
+        if key not in running:
+            running[key] = np.cumsum(of_detection * counts, axis=1)
+        at_true = np.flatnonzero(record.is_true[iou] & counts)
+        true = np.cumsum(of_detection[:, at_true], axis=1)  # (B, K)
+        total += _area_under(true, running[key][:, at_true], needed)
+    return np.where(labelled > 0, total / len(ious), np.nan)
+
+
+def _area_under(true: NDArray[np.int64], counted: NDArray[np.int64], needed: NDArray[np.int64]) -> Floats:
+    """Mean over the recall points of the best precision at this or a higher recall.
+
+    Precision only falls between true positives, so its running maximum from the right needs no other place.
+    true, counted: (B, K) at each true positive;  needed: (B, 101) -> (B,)
+    """
+    rows, places = true.shape
+    if places == 0:
+        return np.zeros(rows)
+    precision = np.divide(true, counted, out=np.zeros(true.shape), where=counted > 0)
+    envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    envelope = np.concatenate([envelope, np.zeros((rows, 1))], axis=1)  # recall that is never reached
+    offset = np.arange(rows)[:, None] * (int(max(true.max(), needed.max())) + 1)
+    place = np.searchsorted((true + offset).ravel(), (needed + offset).ravel(), side="left").reshape(needed.shape)
+    place = np.minimum(place - np.arange(rows)[:, None] * places, places)
+    return np.take_along_axis(envelope, place, axis=1).mean(axis=1)
+
+
+def _counts_at_recall_points(labelled: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Fewest true positives whose recall, in floating point as COCO compares it, reaches each point.  (B, 101)"""
+    heads = np.maximum(labelled, 1)[:, None]
+    needed = np.ceil(_RECALL_POINTS * heads).astype(np.int64)
+    needed -= (needed - 1) / heads >= _RECALL_POINTS
+    needed += needed / heads < _RECALL_POINTS
+    return np.maximum(needed, 0)
+
+
+def _unit_numbers(groups: Sequence[str | None]) -> list[int]:
+    numbers: dict[object, int] = {}
+    return [
+        numbers.setdefault(("picture", position) if group is None else ("group", group), len(numbers))
+        for position, group in enumerate(groups)
+    ]
