@@ -258,7 +258,7 @@ def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> 
     assert check.loss_ci95 is not None
     text = (
         f"{check.name}: {verdict}; {change_in_words(check.loss_points)} "
-        f"(95 % interval: {interval_in_words(check.loss_ci95)}; allowed {check.margin_points:g})"
+        f"(95 % interval: {interval_in_words(check.loss_ci95)}; allowed {check.margin_points:.3g})"
     )
     if verdict != UNDECIDED:
         return f"{text}."

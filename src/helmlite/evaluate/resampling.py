@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import IOU_THRESHOLDS, SIZES, Predictions, coco_evaluation
 
 Floats = NDArray[np.float64]
+Cell = dict[str, Any]  # hotcoco's matches of one picture, class and range of sizes
 Weights = NDArray[np.int64]  # (B, N): how often each of N pictures counts in each of B resamples
 
 AREAS = ("all", *SIZES)
@@ -52,15 +54,17 @@ class MatchRecords:
 def match_records(predictions: Predictions, dataset: Dataset) -> MatchRecords:
     """Matches once, by hotcoco, what every resample then counts."""
     count = len(predictions)
-    cells = coco_evaluation(predictions, dataset).eval_imgs  # class by class, area by area, picture by picture
-    by_class: list[dict[str, MatchRecord]] = []
-    for label in range(len(dataset.classes)):
-        areas: dict[str, MatchRecord] = {}
-        for number, area in enumerate(AREAS):
-            start = (label * len(AREAS) + number) * count
-            areas[area] = _record(cells[start : start + count])
-        by_class.append(areas)
-    return MatchRecords(tuple(by_class), count)
+    evaluation = coco_evaluation(predictions, dataset)
+    area_of = {tuple(limits): area for area, limits in zip(AREAS, evaluation.params.area_rng)}
+    cells: dict[tuple[int, str], list[Cell | None]] = {
+        (label, area): [None] * count for label in range(len(dataset.classes)) for area in AREAS
+    }
+    for cell in evaluation.eval_imgs:  # only pictures that show a class or were said to
+        if cell is not None:
+            area = area_of[tuple(cell["aRng"])]
+            cells[int(cell["category_id"]) - 1, area][int(cell["image_id"]) - 1] = cell
+    by_class = tuple({area: _record(cells[label, area]) for area in AREAS} for label in range(len(dataset.classes)))
+    return MatchRecords(by_class, count)
 
 
 def bootstrap_weights(groups: Sequence[str | None], resamples: int, seed: int) -> Weights:
@@ -105,7 +109,7 @@ def mean_of_known(rows: Sequence[Floats]) -> Floats:
     return np.where(number > 0, total / np.maximum(number, 1), np.nan)
 
 
-def _record(cells: Sequence[dict[str, object] | None]) -> MatchRecord:
+def _record(cells: Sequence[Cell | None]) -> MatchRecord:
     scores, pictures, is_true, counts = [], [], [], []
     heads = np.zeros(len(cells), dtype=np.int64)
     for position, cell in enumerate(cells):

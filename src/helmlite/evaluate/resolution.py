@@ -69,7 +69,7 @@ def resolvable_loss(baseline: Predictions, dataset: Dataset, seed: int = 0, resa
     before = mean_average_precision(match_records(baseline, dataset), weights)
     half_widths = []
     for number in range(STAND_INS):
-        stand_in = disturbed(baseline, dataset, seed=seed * STAND_INS + number)
+        stand_in = disturbed(baseline, seed=seed * STAND_INS + number)
         losses = 100 * (before - mean_average_precision(match_records(stand_in, dataset), weights))
         if not np.isnan(losses).all():
             half_widths.append(_NORMAL_95 * float(np.nanstd(losses)))
@@ -87,7 +87,7 @@ def resolvable_loss(baseline: Predictions, dataset: Dataset, seed: int = 0, resa
     )
 
 
-def disturbed(predictions: Predictions, dataset: Dataset, seed: int) -> Predictions:
+def disturbed(predictions: Predictions, seed: int) -> Predictions:
     """The predictions of a detector that differs from this one about as much as a compressed one does."""
     random = np.random.default_rng(seed)
     return Predictions(
@@ -97,7 +97,7 @@ def disturbed(predictions: Predictions, dataset: Dataset, seed: int) -> Predicti
 
 def _disturbed_picture(found: Detections, random: np.random.Generator) -> Detections:
     found = found[random.random(len(found)) >= DROPPED]
-    sides = (found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]).repeat(2, axis=0).reshape(-1, 4)
+    sides = np.tile(found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2], (1, 2))  # width, height, width, height
     boxes = found.boxes_xyxy + (sides * BOX_NOISE * random.standard_normal(sides.shape)).astype(np.float32)
     likely = np.clip(found.scores.astype(np.float64), 1e-6, 1 - 1e-6)
     odds = np.log(likely / (1 - likely)) + SCORE_NOISE * random.standard_normal(len(found))
