@@ -1,0 +1,186 @@
+"""Pruning: the choice by hand, and exact equivalence on every family."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helmlite.compress.channel_groups import ChannelGroups, Member, build_channel_groups
+from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
+from helmlite.compress.importance import group_l2
+from helmlite.compress.keep_channels import KeepChannels, KeptConv
+from helmlite.compress.prune import Choice, Prune, choose_units, cut
+from helmlite.data.roles import with_roles
+from helmlite.detector.detector import Detector
+from helmlite.detector.families import family_of
+from helmlite.detector.macs import count_macs
+
+_CLASSES = with_roles(["helmet", "no_helmet"])
+_ULTRALYTICS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
+_OTHER_SIZES = ("yolov9e", "yolo12x", "yolov10b", "yolo26m")
+
+
+def _lively(detector: Detector) -> Detector:
+    """Random BatchNorm statistics and biases, so that outputs are not constant."""
+    generator = torch.Generator().manual_seed(1)
+    for module in detector.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor, low, high in ((module.running_mean, -0.2, 0.2), (module.running_var, 0.5, 1.5)):
+                assert tensor is not None
+                tensor.uniform_(low, high, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+            module.bias.data.uniform_(-0.3, 0.3, generator=generator)
+    return detector
+
+
+def _detector(name: str) -> Detector:
+    if name == "tiny":
+        from helmlite.detector.tiny import new_tiny
+
+        return _lively(new_tiny(_CLASSES))
+    pytest.importorskip("ultralytics")
+    from helmlite.detector.ultralytics import new_ultralytics
+
+    return _lively(new_ultralytics(name, _CLASSES))
+
+
+def _halved(detector: Detector) -> tuple[ChannelGroups, Choice, Detector]:
+    groups = build_channel_groups(family_of(detector), detector.network)
+    target = count_macs(detector.network, 128) / 2
+    choice = choose_units(detector, groups, group_l2(detector, groups), target, 128, 8, 0.1)
+    return groups, choice, cut(detector, groups, choice)
+
+
+def _removed(groups: ChannelGroups, choice: Choice) -> list[Member]:
+    return [
+        member
+        for bundle in groups.bundles
+        for group in bundle.groups
+        for index in set(range(len(group.units))) - set(choice[group])
+        for member in group.units[index]
+    ]
+
+
+def _all_maps(detector: Detector, network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    with torch.no_grad():
+        maps = family_of(detector).training_maps(network.eval(), images)
+    return (*maps.maps, *maps.extra)
+
+
+def _silenced(detector: Detector, members: list[Member]) -> nn.Module:
+    """The original with these channels set to zero wherever a convolution reads them."""
+    network = detector.copy().network
+    dead: dict[str, list[int]] = {}
+    for member in members:
+        if member.role == "in":
+            dead.setdefault(member.path, []).append(member.index)
+    for path, channels in dead.items():
+
+        def hook(module: nn.Module, arguments: tuple[Tensor], channels: list[int] = channels) -> tuple[Tensor]:
+            quiet = arguments[0].clone()
+            quiet[:, channels] = 0
+            return (quiet,)
+
+        network.get_submodule(path).register_forward_pre_hook(hook)
+    return network
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in _ULTRALYTICS)]
+    + [pytest.param(name, marks=pytest.mark.matrix) for name in _OTHER_SIZES],
+)
+def test_removing_channels_equals_silencing_them(name: str, tmp_path: Path) -> None:
+    detector = _detector(name)
+    untouched = {key: value.clone() for key, value in detector.network.state_dict().items()}
+    images = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+
+    groups, choice, pruned = _halved(detector)
+
+    assert all(torch.equal(untouched[key], value) for key, value in detector.network.state_dict().items())
+    ratio = count_macs(pruned.network, 128) / count_macs(detector.network, 128)
+    assert 0.35 < ratio <= 0.5
+    expected = _all_maps(detector, _silenced(detector, _removed(groups, choice)), images)
+    found = _all_maps(detector, pruned.network, images)
+    assert all(a.shape == b.shape for a, b in zip(found, expected))
+    assert max(float(item.std()) for item in expected) > 1e-3  # not constant
+    assert all(float((a - b).abs().max() / b.abs().max()) < 1e-5 for a, b in zip(found, expected))
+
+    save_checkpoint(pruned, tmp_path / "checkpoint", {"seed": 0})
+    again = load_checkpoint(tmp_path / "checkpoint")
+    assert all(torch.equal(a, b) for a, b in zip(_all_maps(again, again.network, images), found))
+    assert again.edits == pruned.edits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny", "yolo12n"])
+def test_every_group_alone(name: str) -> None:
+    """Half of one bundle goes at a time: an error in any group shows, and is not hidden by others."""
+    detector = _detector(name)
+    groups = build_channel_groups(family_of(detector), detector.network)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for bundle in groups.bundles:
+        choice = {
+            group: tuple(range(len(group.units) * max(bundle.steps // 2, 1) // bundle.steps)) for group in bundle.groups
+        }
+        members = [
+            member
+            for group in bundle.groups
+            for index in set(range(len(group.units))) - set(choice[group])
+            for member in group.units[index]
+        ]
+        found = _all_maps(detector, cut(detector, groups, choice).network, images)
+        expected = _all_maps(detector, _silenced(detector, members), images)
+        assert all(
+            torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(b.abs().max())) for a, b in zip(found, expected)
+        ), bundle.groups[0].name
+
+
+def test_channel_counts_stay_multiples() -> None:
+    _, _, pruned = _halved(_detector("tiny"))
+    edit = pruned.edits[0]
+    assert isinstance(edit, KeepChannels)
+    assert edit.convs
+    assert all(len(kept.outputs) % 8 == 0 for path, kept in edit.convs.items() if len(kept.outputs) > 8)
+
+
+def test_an_edit_survives_json() -> None:
+    edit = KeepChannels(
+        {"a": KeptConv((0, 1, 5), (2,))}, {"n": (0, 3)}, {"p": (1,)}, (("m", "c", 4), ("m", "c2s", [1, 2]))
+    )
+    assert KeepChannels.from_json(json.loads(json.dumps(edit.to_json()))) == edit
+    assert edit.to_json()["convs"]["a"]["out"] == [[0, 1], [5, 5]]
+
+
+def test_l2_prefers_the_larger_filter() -> None:
+    """Two filters of norm 1 and 3 in one group: scores are 0.5 and 1.5, the mean being 1."""
+    detector = _detector("tiny")
+    groups = build_channel_groups(family_of(detector), detector.network)
+    for scores in group_l2(detector, groups).values():
+        assert scores.mean() == pytest.approx(1.0)
+        assert (scores >= 0).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"macs_ratio": 1.0}, "between 0 and 1"),
+        ({"macs_ratio": -0.5}, "between 0 and 1"),
+        ({"macs_ratio": 0.5, "importance": "luck"}, "known are l2, taylor"),
+        ({"macs_ratio": 0.5, "rounds": 0}, "at least 1"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Prune(**settings)  # type: ignore[arg-type]
+
+
+def test_an_impossible_target_says_so() -> None:
+    detector = _detector("tiny")
+    groups = build_channel_groups(family_of(detector), detector.network)
+    with pytest.raises(ValueError, match="cannot be reached"):
+        choose_units(detector, groups, group_l2(detector, groups), 10.0, 128, 8, 0.5)
