@@ -32,8 +32,10 @@ from helmlite.evaluate.resampling import (
     Weights,
     average_precision,
     bootstrap_weights,
+    check_pairing,
     match_records,
     mean_average_precision,
+    percentile_interval,
     unit_count,
 )
 from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD, best_f1_threshold
@@ -161,15 +163,6 @@ def changes_at(
     return compare_heads(*matches, baseline, point.baseline_threshold, point.candidate_threshold)
 
 
-def check_pairing(baseline: Predictions, candidate: Predictions) -> None:
-    """Raises ValueError where two detectors did not see the same pictures."""
-    if baseline.indices != candidate.indices:
-        raise ValueError(
-            f"Baseline and candidate must be measured on the same pictures; they saw {len(baseline)} and "
-            f"{len(candidate)}, {len(set(baseline.indices) & set(candidate.indices))} of them in common."
-        )
-
-
 @dataclass(frozen=True)
 class _Judge:
     """What every check shares.  weights: (1 + B, N), the first row all ones."""
@@ -211,15 +204,6 @@ def verdict_of(loss_ci95: tuple[float, float], margin_points: float) -> str:
     if high <= margin_points + _ROUNDING:
         return PASSED
     return FAILED if low > margin_points + _ROUNDING else UNDECIDED
-
-
-def percentile_interval(values: Floats) -> tuple[float, float] | None:
-    """The 2.5 and 97.5 percentiles of what is known, or None where fewer than half of the resamples know it."""
-    known = values[~np.isnan(values)]
-    if len(known) == 0 or len(known) < len(values) / 2:
-        return None
-    low, high = np.percentile(known, [2.5, 97.5])
-    return float(low), float(high)
 
 
 def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> int | None:

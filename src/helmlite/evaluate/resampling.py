@@ -100,6 +100,42 @@ def mean_average_precision(
     return mean_of_known([average_precision(areas[area], weights, ious) for areas in records.by_class])
 
 
+def map_ci95(
+    predictions: Predictions, dataset: Dataset, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of mAP50-95 in [0, 1] over the choice of pictures; None where it is unknown."""
+    weights = _weights_for(predictions, dataset, resamples, seed)
+    return percentile_interval(mean_average_precision(match_records(predictions, dataset), weights))
+
+
+def map_loss_ci95(
+    baseline: Predictions, candidate: Predictions, dataset: Dataset, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % interval of the points of mAP50-95 that `candidate` loses, paired by picture; negative for a gain."""
+    check_pairing(baseline, candidate)
+    weights = _weights_for(baseline, dataset, resamples, seed)
+    before, after = (mean_average_precision(match_records(side, dataset), weights) for side in (baseline, candidate))
+    return percentile_interval(100 * (before - after))
+
+
+def check_pairing(baseline: Predictions, candidate: Predictions) -> None:
+    """Raises ValueError where two detectors did not see the same pictures."""
+    if baseline.indices != candidate.indices:
+        raise ValueError(
+            f"Baseline and candidate must be measured on the same pictures; they saw {len(baseline)} and "
+            f"{len(candidate)}, {len(set(baseline.indices) & set(candidate.indices))} of them in common."
+        )
+
+
+def percentile_interval(values: Floats) -> tuple[float, float] | None:
+    """The 2.5 and 97.5 percentiles of what is known, or None where fewer than half of the resamples know it."""
+    known = values[~np.isnan(values)]
+    if len(known) == 0 or len(known) < len(values) / 2:
+        return None
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
 def mean_of_known(rows: Sequence[Floats]) -> Floats:
     """Column means over what is not NaN; NaN where a column knows nothing.  K rows of (B,) -> (B,)"""
     values = np.stack(rows)
@@ -184,3 +220,7 @@ def _unit_numbers(groups: Sequence[str | None]) -> list[int]:
         numbers.setdefault(("picture", position) if group is None else ("group", group), len(numbers))
         for position, group in enumerate(groups)
     ]
+
+
+def _weights_for(predictions: Predictions, dataset: Dataset, resamples: int, seed: int) -> Weights:
+    return bootstrap_weights([dataset[index].group for index in predictions.indices], resamples, seed)
