@@ -1,120 +1,118 @@
 """The one training loop.  What is trained for is an `Objective`; no technique has a loop of its own.
 
-A run that was killed goes on exactly as it would have: the epoch plan is written down before the first step, random
-numbers follow (seed, epoch, index), and after each epoch all tensors (weights, EMA, optimizer, objective) are
-written to one safetensors file that replaces the one before.
+A run that was killed goes on exactly as it would have, bit by bit with the same number of threads: the plan of
+epochs is written down before the first step, random numbers follow (seed, epoch, index), and after each epoch all
+tensors (weights, running mean, optimizer, objective) replace those of the epoch before (fit_state.py).
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import os
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
+import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from helmlite.data.dataset import Dataset
 from helmlite.detector.augment import Augmentation
 from helmlite.detector.detector import Batch, Detector, Log
-from helmlite.detector.families import family_of
-from helmlite.detector.loader import PictureCache, training_batches, without_mosaic
+from helmlite.detector.ema import RunningMean, every_tensor
+from helmlite.detector.fit_state import (
+    EpochPlan,
+    FitState,
+    below,
+    detector_sha256,
+    json_sha256,
+    load_optimizer,
+    optimizer_tensors,
+    read_plan,
+    read_state,
+    write_plan,
+    write_state,
+)
+from helmlite.detector.loader import PictureCache, batch_count, training_batches, without_mosaic
+from helmlite.detector.objective import MakeObjective, Objective, TaskObjective, has_bf16
 
-_MEASURED_STEPS = 3
+OPTIMIZERS = ("adamw", "sgd")
 
+_MEASURED_STEPS = 6
+_MEASURED_SECONDS = 30.0
+_RESERVE = 0.95  # share of the time that is planned for: the machine may have other work later
+_LONGEST_WARMUP = 0.25  # of all steps
+_LONGEST_CLOSE = 1 / 3  # of all epochs
+_MOMENTUM = 0.9
 
-class Objective(Protocol):
-    """What training minimizes."""
-
-    def loss(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        """A scalar and its named parts."""
-        ...
-
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """Parameters of the objective's own that are trained with the network (adapters), if any."""
-        ...
-
-    def after_step(self, network: nn.Module, step: int) -> None: ...
-
-    def epoch_ended(self) -> None: ...
-
-    def state_dict(self) -> dict[str, Tensor]: ...
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None: ...
+Evaluate = Callable[[Detector], float]  # higher is better
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How to train.
 
-    Exactly one of `epochs` and `minutes` is given; with `minutes` the loop measures its own speed and plans the
-    epochs that fit.  learning_rate: the highest one, after `warmup_epochs`; it falls along a cosine to
-    `final_lr_ratio` of it.  ema_decay: of the running mean of the weights, which is the result.
-    bf16: None means where the processor has it.  close_mosaic: share of the epochs, at the end, without mosaic.
+    epochs, minutes: at least one is given; where both are, the shorter one counts.  With minutes (or a deadline) the
+             loop measures its own speed and plans the epochs that fit, at least one
+    learning_rate: the highest, after `warmup_epochs`; it falls along a cosine to `final_lr_ratio` of it
+    weight_decay: of kernels; biases and BatchNorm have none
+    ema_decay: of the running mean of the weights, which is the result (ema.py)
+    clip_gradient: largest L2 norm of all gradients together
+    close_mosaic_epochs: the last ones, on single pictures; at most a third of all
+    bf16:    forward passes in BF16; None means where the processor computes in it
+    freeze_norms: BatchNorm keeps its statistics
+    evaluate_every: epochs between calls of `evaluate`, of which the best is kept; 0 means never
+    cache_bytes: memory for decoded pictures
     """
 
     input_size: int
     epochs: int | None = None
     minutes: float | None = None
     batch_size: int = 16
+    optimizer: str = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 5e-4
     warmup_epochs: float = 1.0
     final_lr_ratio: float = 0.02
     ema_decay: float = 0.998
     clip_gradient: float = 10.0
-    close_mosaic: float = 0.15
+    close_mosaic_epochs: int = 5
     bf16: bool | None = None
+    freeze_norms: bool = False
+    evaluate_every: int = 0
     augmentation: Augmentation = field(default_factory=Augmentation)
-    cache_bytes: int = 4 * 2**30
+    cache_bytes: int = 2 * 2**30
 
     def __post_init__(self) -> None:
-        if (self.epochs is None) == (self.minutes is None):
-            raise ValueError("Training needs either epochs or minutes, not both.")
         if (self.epochs is not None and self.epochs < 1) or (self.minutes is not None and self.minutes <= 0):
-            raise ValueError(f"Training needs at least one epoch or some minutes; got {self.epochs or self.minutes}.")
-        if self.batch_size < 1 or self.learning_rate <= 0 or self.input_size < 32:
-            raise ValueError("Training needs batch_size >= 1, learning_rate > 0 and input_size >= 32.")
+            raise ValueError(f"Training needs at least 1 epoch or some minutes; got {self.epochs}, {self.minutes}.")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"Unknown optimizer '{self.optimizer}'; known are {', '.join(OPTIMIZERS)}.")
+        if self.batch_size < 1 or self.learning_rate <= 0 or self.input_size < 32 or self.input_size % 32:
+            raise ValueError(
+                "Training needs batch_size >= 1, learning_rate > 0 and an input_size that is a multiple of 32; "
+                f"got {self.batch_size}, {self.learning_rate} and {self.input_size}."
+            )
+        if not (0 <= self.ema_decay < 1 and 0 <= self.final_lr_ratio <= 1 and self.clip_gradient > 0):
+            raise ValueError("Training needs ema_decay in [0, 1), final_lr_ratio in [0, 1] and clip_gradient > 0.")
+        if min(self.weight_decay, self.warmup_epochs, self.close_mosaic_epochs, self.evaluate_every) < 0:
+            raise ValueError("weight_decay, warmup_epochs, close_mosaic_epochs and evaluate_every cannot be negative.")
 
 
-class TaskObjective:
-    """The family's own detection loss and nothing else."""
-
-    def __init__(self, detector: Detector, network: nn.Module, epochs: int) -> None:
-        self._family = family_of(detector)
-        self._task = self._family.task_loss(detector.architecture, network, epochs)
-
-    def loss(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
-        return self._task(self._family.training_maps(network, batch.images), batch)
-
-    def parameters(self) -> Iterable[nn.Parameter]:
-        return ()
-
-    def after_step(self, network: nn.Module, step: int) -> None:
-        """Nothing to do."""
-
-    def epoch_ended(self) -> None:
-        self._task.epoch_ended()
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {}
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing to restore."""
-
-
-class MakeObjective(Protocol):
-    """Builds the objective for the network that is being trained and the number of epochs planned."""
-
-    def __call__(self, detector: Detector, network: nn.Module, epochs: int) -> Objective: ...
+def finetune(
+    detector: Detector,
+    dataset: Dataset,
+    settings: FitSettings,
+    seed: int,
+    workspace: Path,
+    log: Log = print,
+    deadline: float | None = None,
+) -> Detector:
+    """The detector trained further on its own detection loss, without a teacher and without an edit.  See `fit`."""
+    return fit(detector, TaskObjective, dataset, settings, seed, workspace, log, deadline)
 
 
 def fit(
@@ -125,226 +123,289 @@ def fit(
     seed: int,
     workspace: Path,
     log: Log,
+    deadline: float | None = None,
+    evaluate: Evaluate | None = None,
 ) -> Detector:
     """The detector with trained weights (their running mean); `detector` itself stays untouched.
 
-    Goes on from `workspace` where an earlier call with the same inputs was stopped.
-    Raises ValueError where the workspace belongs to another run, and where the loss stops being a number.
+    Goes on from `workspace` where an earlier call with the same inputs was stopped.  `deadline` is a
+    `time.monotonic()` value that the plan keeps to; a plan that was already made is kept whatever it says.
+    With `evaluate` the best of the evaluated epochs is given; the time that it takes comes on top of the plan.
+    Raises ValueError where the workspace belongs to another run and where the loss stops being a number, OSError
+    where the workspace cannot be written.
     """
+    started = time.monotonic()
+    _check(detector, settings, seed, evaluate, deadline)
     workspace.mkdir(parents=True, exist_ok=True)
-    pictures = PictureCache(dataset, settings.input_size, settings.cache_bytes)
-    if len(pictures) == 0:
-        raise ValueError("There is no picture to train on.")
-    plan = _plan(detector, make_objective, pictures, settings, seed, workspace, log)
-    network = copy.deepcopy(detector.network)
-    run = _Run(network, make_objective(detector, network, plan.epochs), plan, settings)
-    first_epoch = run.restore(workspace)
-    if first_epoch:
-        log(f"fit: goes on after epoch {first_epoch} of {plan.epochs}")
-    for epoch in range(first_epoch, plan.epochs):
-        started = time.monotonic()
-        closing = epoch >= plan.epochs - round(plan.epochs * settings.close_mosaic)
-        changes = without_mosaic(settings.augmentation) if closing else settings.augmentation
-        parts = run.one_epoch(
-            training_batches(pictures, settings.input_size, settings.batch_size, changes, seed, epoch)
-        )
-        run.save(workspace, epoch + 1)
-        seconds = time.monotonic() - started
-        _note(workspace, epoch + 1, parts, run.learning_rate, seconds)
-        shown = ", ".join(f"{name} {value:.3f}" for name, value in parts.items())
-        log(f"fit: epoch {epoch + 1} of {plan.epochs}, {shown}, {seconds:.0f} s")
-    return replace(detector, network=run.averaged())
-
-
-def has_bf16() -> bool:
-    """Whether this processor computes in BF16, so that training in it is faster."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in probes)
-
-
-@dataclass(frozen=True)
-class EpochPlan:
-    """Decided before the first step and never again."""
-
-    epochs: int
-    steps_per_epoch: int
-    seconds_per_step: float
-    fingerprint: str
+    pictures = PictureCache(dataset, settings.input_size, len(detector.classes), settings.cache_bytes, log)
+    ends = None if settings.minutes is None else started + 60 * settings.minutes
+    with torch.random.fork_rng(devices=[]):
+        made_from = {
+            "settings": json_sha256({**asdict(settings), "cache_bytes": None}),  # which changes nothing
+            "data set": dataset_sha256(dataset),
+            "detector": detector_sha256(detector),
+            "objective": json_sha256(_trial_objective(detector, make_objective, settings).identity()),
+            "seed": str(seed),
+        }
+        plan = read_plan(workspace, made_from)
+        if plan is None:
+            limits = [item for item in (ends, deadline) if item is not None]
+            plan = _make_plan(detector, make_objective, pictures, settings, seed, workspace, limits, made_from)
+            log(_told(plan))
+        elif plan.threads != torch.get_num_threads():
+            log(
+                f"training began with {plan.threads} threads and goes on with {torch.get_num_threads()}: "
+                "the last bits of the result will differ"
+            )
+        run = _Run(detector, make_objective, plan, settings, seed)
+        run.restore(workspace, log)
+        while run.epoch < plan.epochs:
+            run.one_epoch(pictures, log, workspace, evaluate)
+    return replace(detector, network=run.result())
 
 
 class _Run:
     """Everything that changes while training."""
 
-    def __init__(self, network: nn.Module, objective: Objective, plan: EpochPlan, settings: FitSettings) -> None:
-        self._network, self._objective, self._plan, self._settings = network, objective, plan, settings
-        self._mean = copy.deepcopy(network).eval()
-        self._bf16 = has_bf16() if settings.bf16 is None else settings.bf16
-        self._trained = [p for p in (*network.parameters(), *objective.parameters()) if p.requires_grad]
-        self._optimizer = torch.optim.AdamW(_groups(self._trained, settings.weight_decay), lr=settings.learning_rate)
+    def __init__(
+        self, detector: Detector, make_objective: MakeObjective, plan: EpochPlan, settings: FitSettings, seed: int
+    ) -> None:
+        self._detector, self._plan, self._settings, self._seed = detector, plan, settings, seed
+        self._network = copy.deepcopy(detector.network)
+        self._objective = make_objective(detector, self._network, plan)
+        self._trained = [
+            item for item in (*self._network.parameters(), *self._objective.parameters()) if item.requires_grad
+        ]
+        self._optimizer = _optimizer(self._trained, settings)
+        self._mean = RunningMean(self._network, settings.ema_decay)
+        self._best: dict[str, Tensor] = {}
+        self._best_score: float | None = None
+        self._history: list[Mapping[str, float]] = []
         self._step = 0
-        self.learning_rate = 0.0
+        self.epoch = 0
 
-    def one_epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """Trains on these batches; gives the mean of each part of the loss."""
-        self._network.train()
+    def one_epoch(self, pictures: PictureCache, log: Log, workspace: Path, evaluate: Evaluate | None) -> None:
+        """Trains on every picture once, evaluates where it is time, and writes everything down."""
+        started = time.monotonic()
+        settings = self._settings
+        closed = min(settings.close_mosaic_epochs, int(self._plan.epochs * _LONGEST_CLOSE))
+        is_closing = self.epoch >= self._plan.epochs - closed
+        changes = without_mosaic(settings.augmentation) if is_closing else settings.augmentation
+        batches = training_batches(pictures, settings.input_size, settings.batch_size, changes, self._seed, self.epoch)
+        parts = self.steps(batches)
+        self._objective.epoch_ended()
+        self.epoch += 1
+        record = {"epoch": self.epoch, **parts, "learning_rate": self._rate(self._step - 1)}
+        every = settings.evaluate_every
+        if evaluate is not None and every and (self.epoch % every == 0 or self.epoch == self._plan.epochs):
+            record["score"] = self._evaluated(evaluate)
+        record["seconds"] = round(time.monotonic() - started, 1)
+        self._history.append(record)
+        self.save(workspace)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in record.items() if name != "epoch")
+        log(f"epoch {self.epoch} of {self._plan.epochs}: {shown}")
+
+    def steps(self, batches: Iterable[Batch]) -> dict[str, float]:
+        """Trains on these batches; gives the mean of the loss and of each of its parts."""
+        self.train_mode()
         totals: dict[str, float] = {}
         count = 0
         for batch in batches:
-            parts = self.one_step(batch)
-            count += 1
-            for name, value in parts.items():
+            for name, value in self.one_step(batch).items():
                 totals[name] = totals.get(name, 0.0) + value
-        self._objective.epoch_ended()
+            count += 1
         return {name: total / count for name, total in totals.items()}
 
+    def train_mode(self) -> None:
+        self._network.train()
+        if self._settings.freeze_norms:
+            for module in self._network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
     def one_step(self, batch: Batch) -> dict[str, float]:
-        self.learning_rate = self._rate()
+        """One step of the optimizer; gives the loss and its parts."""
+        # A layer that draws random numbers (dropout) draws the same ones after a restart.
+        torch.manual_seed(int(np.random.SeedSequence((self._seed, self._step)).generate_state(1)[0]))
         for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            loss, parts = self._objective.loss(self._network, batch, self._step)
-        if not math.isfinite(float(loss)):
-            raise ValueError(
-                f"Training broke down: the loss is {float(loss)} at step {self._step}. Lower learning_rate."
-            )
+            group["lr"] = self._rate(self._step)
+        loss, parts = self._objective.loss(self._network, batch, self._step)
+        value = float(loss.detach())
         self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._trained, self._settings.clip_gradient)
+        if math.isfinite(value):
+            loss.backward()  # type: ignore[no-untyped-call]
+            value = value if math.isfinite(self._clipped()) else math.nan
+        if not math.isfinite(value):
+            raise ValueError(
+                f"Training broke down: the loss or its gradient is not a number at step {self._step} "
+                f"(epoch {self.epoch + 1}; {parts}). Lower learning_rate, or try bf16 = false."
+            )
         self._optimizer.step()
         self._objective.after_step(self._network, self._step)
+        self._mean.update(self._network, self._step)
         self._step += 1
-        self._average()
-        return {"loss": float(loss), **parts}
+        return {"loss": value, **parts}
 
-    def averaged(self) -> nn.Module:
-        """The network with the running mean of the weights, in evaluation mode."""
-        return self._mean
+    def result(self) -> nn.Module:
+        """The running mean of the weights after the best or last epoch, in evaluation mode."""
+        if self._best:
+            _copy_into(self._mean.network, self._best)
+        return self._mean.network.eval()
 
-    def save(self, workspace: Path, epoch: int) -> None:
+    def save(self, workspace: Path) -> None:
         """Writes everything into one file, which replaces the one before only when it is complete."""
-        tensors = {
-            **{f"network.{name}": tensor for name, tensor in self._network.state_dict().items()},
-            **{f"mean.{name}": tensor for name, tensor in self._mean.state_dict().items()},
-            **{f"objective.{name}": tensor for name, tensor in self._objective.state_dict().items()},
-        }
-        for index, state in self._optimizer.state_dict()["state"].items():
-            tensors.update({f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in state.items()})
-        about = {"epoch": str(epoch), "step": str(self._step), "fingerprint": self._plan.fingerprint}
-        temporary = workspace / "state.safetensors.part"
-        save_file({name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, temporary, about)
-        os.replace(temporary, workspace / "state.safetensors")
+        tensors = {f"network.{name}": tensor for name, tensor in every_tensor(self._network)}
+        tensors |= {f"mean.{name}": tensor for name, tensor in every_tensor(self._mean.network)}
+        tensors |= {f"best.{name}": tensor for name, tensor in self._best.items()}
+        tensors |= {f"objective.{name}": tensor for name, tensor in self._objective.state_dict().items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer_tensors(self._optimizer).items()}
+        state = FitState(self.epoch, self._step, tuple(self._history), self._best_score, tensors)
+        write_state(workspace, state, self._plan.made_from)
 
-    def restore(self, workspace: Path) -> int:
-        """Takes up the state of an earlier run; gives the number of epochs that it had finished."""
-        path = workspace / "state.safetensors"
-        if not path.is_file():
-            return 0
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if about["fingerprint"] != self._plan.fingerprint:
-            raise ValueError(f"{path}: belongs to a training with other data, settings or weights; use another folder.")
-        self._network.load_state_dict(_below("network.", tensors))
-        self._mean.load_state_dict(_below("mean.", tensors))
-        self._objective.load_state_dict(_below("objective.", tensors))
-        states: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in _below("optimizer.", tensors).items():
-            index, _, key = name.partition(".")
-            states.setdefault(int(index), {})[key] = tensor
-        self._optimizer.load_state_dict({**self._optimizer.state_dict(), "state": states})
-        self._step = int(about["step"])
-        for _ in range(int(about["epoch"])):
-            self._objective.epoch_ended()
-        return int(about["epoch"])
+    def restore(self, workspace: Path, log: Log) -> None:
+        """Takes up the state of an earlier call, if there is one."""
+        state = read_state(workspace, self._plan.made_from)
+        if state is None:
+            return
+        _copy_into(self._network, below("network.", state.tensors))
+        _copy_into(self._mean.network, below("mean.", state.tensors))
+        self._objective.load_state_dict(below("objective.", state.tensors))
+        load_optimizer(self._optimizer, below("optimizer.", state.tensors))
+        self._best, self._best_score = below("best.", state.tensors), state.best_score
+        self._history, self._step, self.epoch = list(state.history), state.step, state.epoch
+        log(f"training goes on after epoch {self.epoch} of {self._plan.epochs}")
 
-    def _rate(self) -> float:
-        """Linear warm-up, then a cosine."""
-        warmup = max(round(self._settings.warmup_epochs * self._plan.steps_per_epoch), 1)
-        total = max(self._plan.epochs * self._plan.steps_per_epoch, warmup + 1)
-        if self._step < warmup:
-            return self._settings.learning_rate * (self._step + 1) / warmup
-        progress = (self._step - warmup) / (total - warmup)
-        low = self._settings.final_lr_ratio
-        return self._settings.learning_rate * (low + (1 - low) * (1 + math.cos(math.pi * progress)) / 2)
+    def _evaluated(self, evaluate: Evaluate) -> float:
+        score = evaluate(replace(self._detector, network=self._mean.network))
+        self._mean.network.eval()
+        if self._best_score is None or score > self._best_score:
+            self._best_score = score
+            self._best = {name: tensor.detach().clone() for name, tensor in every_tensor(self._mean.network)}
+        return score
 
-    def _average(self) -> None:
-        """mean <- d * mean + (1 - d) * weights, with d growing from 0 so that the first steps are forgotten."""
-        decay = self._settings.ema_decay * (1 - math.exp(-self._step / 50))
-        with torch.no_grad():
-            current = self._network.state_dict()
-            for name, mean in self._mean.state_dict().items():
-                if mean.is_floating_point():
-                    mean.lerp_(current[name], 1 - decay)
-                else:
-                    mean.copy_(current[name])
+    def _clipped(self) -> float:
+        """Norm of all gradients before they are cut to `clip_gradient`."""
+        return float(nn.utils.clip_grad_norm_(self._trained, self._settings.clip_gradient))
+
+    def _rate(self, step: int) -> float:
+        total = self._plan.epochs * self._plan.steps_per_epoch
+        warmup = min(self._settings.warmup_epochs * self._plan.steps_per_epoch, total * _LONGEST_WARMUP)
+        return self._settings.learning_rate * rate_factor(step, total, round(warmup), self._settings.final_lr_ratio)
 
 
-def _plan(
+def rate_factor(step: int, total: int, warmup: int, final: float) -> float:
+    """Learning rate of a step (from 0) in parts of the highest: a line up for `warmup` steps, a cosine to `final`.
+
+    >>> [round(rate_factor(step, 6, 2, 0.0), 3) for step in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.25, 0.0]
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(total - 1 - warmup, 1)
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def dataset_sha256(dataset: Dataset) -> str:
+    """Hash of the pictures and labels that training uses; a missing file counts as empty."""
+    try:
+        return dataset.sha256()
+    except OSError:
+        readable = [index for index, path in enumerate(dataset.image_paths) if path.is_file()]
+        return dataset.subset(readable).sha256()
+
+
+def _check(
+    detector: Detector, settings: FitSettings, seed: int, evaluate: Evaluate | None, deadline: float | None
+) -> None:
+    if seed < 0:
+        raise ValueError(f"The seed must be 0 or more; got {seed}.")
+    if settings.epochs is None and settings.minutes is None and deadline is None:
+        raise ValueError("Training needs epochs, minutes or a deadline: nothing says when to stop.")
+    if not any(item.requires_grad for item in detector.network.parameters()):
+        raise ValueError("This detector has no trainable parameter: all of them are frozen.")
+    if evaluate is not None and not settings.evaluate_every:
+        raise ValueError("`evaluate` is given, but evaluate_every is 0: say after how many epochs to call it.")
+
+
+def _trial_plan(settings: FitSettings, steps_per_epoch: int) -> EpochPlan:
+    bf16 = has_bf16() if settings.bf16 is None else settings.bf16
+    return EpochPlan(settings.epochs or 1, steps_per_epoch, bf16, torch.get_num_threads(), 0.0, 0.0, {})
+
+
+def _trial_objective(detector: Detector, make_objective: MakeObjective, settings: FitSettings) -> Objective:
+    return make_objective(detector, copy.deepcopy(detector.network), _trial_plan(settings, 1))
+
+
+def _make_plan(
     detector: Detector,
     make_objective: MakeObjective,
     pictures: PictureCache,
     settings: FitSettings,
     seed: int,
     workspace: Path,
-    log: Log,
+    limits: list[float],
+    made_from: Mapping[str, str],
 ) -> EpochPlan:
-    """The plan in the workspace, or a new one that is written there."""
-    path = workspace / "plan.json"
-    fingerprint = _fingerprint(detector, pictures, settings, seed)
-    if path.is_file():
-        plan = EpochPlan(**json.loads(path.read_text(encoding="utf-8")))
-        if plan.fingerprint != fingerprint:
-            raise ValueError(f"{workspace}: belongs to a training with other data, settings or weights.")
-        return plan
-    steps = math.ceil(len(pictures) / settings.batch_size)
-    seconds = _seconds_per_step(detector, make_objective, pictures, settings, seed)
-    epochs = settings.epochs or max(int((settings.minutes or 0) * 60 / (seconds * steps)), 1)
-    plan = EpochPlan(epochs, steps, seconds, fingerprint)
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(asdict(plan)), encoding="utf-8")
-    os.replace(temporary, path)
-    minutes = epochs * steps * seconds / 60
-    log(f"fit: {epochs} epochs of {steps} steps planned, {seconds:.2f} s a step, {minutes:.0f} min")
+    """Decides the number of epochs and writes the plan down.  limits: `time.monotonic()` values to keep to."""
+    plan = _trial_plan(settings, batch_count(len(pictures), settings.batch_size))
+    if limits:
+        step, rest = _measured(
+            _Run(detector, make_objective, plan, settings, seed), pictures, settings, seed, workspace
+        )
+        epoch = step * plan.steps_per_epoch + rest
+        fitting = max(int(_RESERVE * (min(limits) - time.monotonic()) / epoch), 1)
+        epochs = fitting if settings.epochs is None else min(fitting, settings.epochs)
+        plan = replace(plan, epochs=epochs, seconds_per_step=step, seconds_per_epoch=epoch)
+    plan = replace(plan, made_from=dict(made_from))
+    write_plan(workspace, plan)
     return plan
 
 
-def _seconds_per_step(
-    detector: Detector, make_objective: MakeObjective, pictures: PictureCache, settings: FitSettings, seed: int
-) -> float:
-    """Median time of a few real steps on a copy that is thrown away."""
-    network = copy.deepcopy(detector.network).train()
-    trial = _Run(network, make_objective(detector, network, 1), EpochPlan(1, 1, 0.0, ""), settings)
-    times = []
-    batches = training_batches(pictures, settings.input_size, settings.batch_size, settings.augmentation, seed, 0)
-    for index, batch in enumerate(batches):
-        started = time.perf_counter()
-        trial.one_step(batch)
-        times.append(time.perf_counter() - started)
-        if index == _MEASURED_STEPS:
-            break
-    return sorted(times[1:] or times)[len(times[1:] or times) // 2]
+def _measured(
+    trial: _Run, pictures: PictureCache, settings: FitSettings, seed: int, workspace: Path
+) -> tuple[float, float]:
+    """Seconds of one step (median of a few real ones) and of writing the state, on a run that is thrown away."""
+    trial.train_mode()
+    times: list[float] = []
+    began = time.monotonic()
+    while len(times) <= _MEASURED_STEPS and (len(times) < 2 or time.monotonic() - began < _MEASURED_SECONDS):
+        batches = training_batches(
+            pictures, settings.input_size, settings.batch_size, settings.augmentation, seed, len(times)
+        )
+        before = time.monotonic()
+        for batch in batches:
+            trial.one_step(batch)
+            now = time.monotonic()
+            times.append(now - before)
+            before = now
+            if len(times) > _MEASURED_STEPS or (len(times) > 1 and now - began > _MEASURED_SECONDS):
+                break
+    before = time.monotonic()
+    with tempfile.TemporaryDirectory(dir=workspace, prefix="measuring-") as folder:
+        trial.save(Path(folder))
+        return float(np.median(times[1:])), time.monotonic() - before
 
 
-def _fingerprint(detector: Detector, pictures: PictureCache, settings: FitSettings, seed: int) -> str:
-    """Changes with the weights, the settings, the seed, or the number of pictures."""
-    total = sum(float(p.detach().double().abs().sum()) for p in detector.network.parameters())
-    stated = {**asdict(settings), "seed": seed, "pictures": len(pictures), "weights": f"{total:.9e}"}
-    return json.dumps(stated, sort_keys=True)
+def _told(plan: EpochPlan) -> str:
+    told = f"{plan.epochs} epochs of {plan.steps_per_epoch} steps planned, {'BF16' if plan.bf16 else 'float32'}"
+    if plan.seconds_per_epoch:
+        minutes = plan.epochs * plan.seconds_per_epoch / 60
+        told += f", {plan.seconds_per_step:.2f} s a step as measured, {minutes:.0f} min in all"
+    return told
 
 
-def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for kernels, none for biases and BatchNorm."""
-    kernels = [item for item in parameters if item.ndim > 1]
-    others = [item for item in parameters if item.ndim <= 1]
-    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _optimizer(trained: list[nn.Parameter], settings: FitSettings) -> torch.optim.Optimizer:
+    """Weight decay for kernels, none for biases, BatchNorm and other vectors and scalars."""
+    groups = [
+        {"params": [item for item in trained if item.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [item for item in trained if item.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate, momentum=_MOMENTUM, nesterov=True)
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
-def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _note(workspace: Path, epoch: int, parts: Mapping[str, float], learning_rate: float, seconds: float) -> None:
-    line = {"epoch": epoch, **{name: round(value, 5) for name, value in parts.items()}}
-    line |= {"learning_rate": learning_rate, "seconds": round(seconds, 1)}
-    with (workspace / "metrics.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+def _copy_into(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, tensor in every_tensor(network):
+            tensor.copy_(tensors[name])
