@@ -257,9 +257,12 @@ def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = Tr
         yaml = copy.deepcopy(dict(description["yaml"]))
         model = DetectionModel(yaml, ch=3, nc=class_count, verbose=False)
     network = YoloNetwork(model.model)
-    for module in network.modules():
+    for module in list(network.modules()):
         if hasattr(module, "inplace"):
-            module.inplace = False  # type: ignore[assignment]  # an in-place activation would hide the convolution's own output
+            module.inplace = False  # type: ignore[assignment]  # would hide the convolution's own output
+        for name, child in module.named_children():
+            if isinstance(child, nn.SiLU):  # one instance serves all layers there; operators are named by module path
+                setattr(module, name, nn.SiLU())
     for path, size in description["kernels"].items():
         _set_kernel(network, path, size)
     for name, parameter in network.named_parameters():
