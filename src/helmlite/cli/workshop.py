@@ -1,7 +1,55 @@
+"""`helmlite finetune`: commands that train."""
+
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Adds this file's commands to the application."""
+    app.command("finetune")(finetune)
+
+
+def finetune(
+    model: Annotated[str, typer.Argument(help="A .pt, a checkpoint folder, or a name of `helmlite models list`.")],
+    data: Annotated[Path, typer.Option(help="The data set: data.yaml, a COCO JSON, or a Pascal VOC folder.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write.")],
+    minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="How many epochs to train.")] = None,
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
+    seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
+    role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+) -> None:
+    """Trains a detector further on your pictures, without a teacher and without changing its structure.
+
+    Goes on where an earlier run of the same command was stopped.
+    """
+    import helmlite
+    from helmlite.compress.checkpoint import save_checkpoint
+    from helmlite.compress.distill import Distill
+    from helmlite.compress.load import load_detector
+    from helmlite.compress.technique import Context
+    from helmlite.data.load import load_dataset, match_classes, readable
+    from helmlite.data.roles import parse_role_options
+
+    if minutes is None and epochs is None:
+        raise ValueError("finetune needs --minutes or --epochs.")
+    if out.exists() and not (out / "architecture.json").is_file() and any(out.iterdir()):
+        raise ValueError(f"{out}: holds other files; give --out a new folder.")
+    roles = parse_role_options(role or [])
+    detector = load_detector(model)
+    pictures, problems = readable(load_dataset(data, "train", roles))
+    for problem in problems:
+        print(f"skipped: {problem}")
+    pictures = match_classes(pictures, detector.classes)
+    size = input_size or detector.architecture.input_size
+    workspace = out.with_name(f"{out.name}.work")
+    context = Context(pictures, detector, size, seed, workspace)
+    trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
+    about = {"technique": "finetune", "model": model, "data_sha256": pictures.sha256(), "seed": seed}
+    about |= {"minutes": minutes, "epochs": epochs, "input_size": size, "helmlite": helmlite.__version__}
+    save_checkpoint(trained, out, about)
+    print(f"trained on {len(pictures)} pictures at {size} px: {out}")

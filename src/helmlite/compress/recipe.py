@@ -1,0 +1,180 @@
+"""A recipe is a list of techniques; running one writes a checkpoint after each, so that nothing is done twice.
+
+    name = "fast"
+    purpose = "ten times faster on an x86 box"
+    input_size = 416
+
+    [[step]]
+    technique = "prune"
+    macs_ratio = 0.4
+
+    [[step]]
+    technique = "distill"
+    share = 1.0          # of the minutes that the command line gives
+
+A step's checkpoint is keyed by everything that went into it: the detector, the data, the seed and all steps before.
+A changed last step reruns only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import helmlite
+from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
+from helmlite.compress.technique import Context, Technique
+from helmlite.compress.techniques import TECHNIQUES, check_order
+from helmlite.detector.detector import Detector
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_KEYS = frozenset({"name", "purpose", "input_size", "step"})
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Techniques in order.  input_size: side of the square input in pixels; None keeps the detector's own."""
+
+    name: str
+    purpose: str
+    steps: tuple[Technique, ...]
+    input_size: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The recipe as plain data, for provenance."""
+        steps = [{"technique": step.name, **asdict(step)} for step in self.steps]  # type: ignore[call-overload]
+        return {"name": self.name, "purpose": self.purpose, "input_size": self.input_size, "steps": steps}
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """A detector after one step.
+
+    seconds: what the step took when it was made; resumed: whether it was there already
+    """
+
+    name: str
+    detector: Detector
+    folder: Path
+    seconds: float
+    resumed: bool
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that come with helmlite."""
+    folder = resources.files("helmlite") / "recipes"
+    return tuple(sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")))
+
+
+def load_recipe(name_or_path: str, minutes: float | None = None) -> Recipe:
+    """A shipped recipe by name, or one from a TOML file.
+
+    minutes: shared out among the steps that state a `share` of it
+    Raises ValueError, naming file and line, for anything that is not a recipe; TechniqueOrderError for a wrong order.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml":
+        if not path.is_file():
+            raise ValueError(f"{path}: no such recipe file.")
+        text, where = path.read_text(encoding="utf-8"), str(path)
+    elif name_or_path in recipe_names():
+        where = f"{name_or_path}.toml"
+        text = (resources.files("helmlite") / "recipes" / where).read_text(encoding="utf-8")
+    else:
+        raise ValueError(
+            f"Unknown recipe '{name_or_path}'. Known: {', '.join(recipe_names())}; or the path of a .toml."
+        )
+    return parse_recipe(text, where, minutes)
+
+
+def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
+    """The recipe that a TOML text states; `where` names it in messages."""
+    try:
+        stated = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{where}: not readable as TOML: {error}.") from error
+    unknown = sorted(set(stated) - _KEYS)
+    if unknown or not stated.get("step"):
+        problem = f"unknown key '{unknown[0]}'" if unknown else "no [[step]]"
+        raise ValueError(
+            f"{where}: {problem}; a recipe has name, purpose, input_size and a [[step]] for each technique."
+        )
+    lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip() == "[[step]]"]
+    steps = tuple(_step(item, f"{where}:{line}", minutes) for item, line in zip(stated["step"], lines))
+    check_order(steps)
+    size = stated.get("input_size")
+    if size is not None and (not isinstance(size, int) or size < 32 or size % 32):
+        raise ValueError(f"{where}: input_size must be a multiple of 32; got {size}.")
+    return Recipe(str(stated.get("name", Path(where).stem)), str(stated.get("purpose", "")), steps, size)
+
+
+def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context, folder: Path) -> list[StepResult]:
+    """The detector after every step, oldest first.  Steps whose checkpoint is in `folder` are not done again."""
+    key = _starting_key(detector, context)
+    results: list[StepResult] = []
+    for index, step in enumerate(steps, start=1):
+        key = hashlib.sha256(f"{key} {step!r} {helmlite.__version__}".encode()).hexdigest()
+        place = folder / f"{index}-{step.name}-{key[:12]}"
+        results.append(_one_step(step, results[-1].detector if results else detector, context, place, key))
+    return results
+
+
+def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:
+    if is_checkpoint(place):
+        context.log(f"{step.name}: already done, taken from {place.name}")
+        return StepResult(step.name, load_checkpoint(place), place, float(read_provenance(place)["seconds"]), True)
+    started = time.monotonic()
+    workspace = place.with_name(f"{place.name}.work")
+    made = step.apply(detector, replace(context, workspace=workspace))
+    seconds = time.monotonic() - started
+    about = {"technique": step.name, "settings": asdict(step), "key": key, "seed": context.seed}  # type: ignore[call-overload]
+    about |= {"seconds": round(seconds, 1), "input_size": context.input_size, "helmlite": helmlite.__version__}
+    save_checkpoint(made, place, about)
+    return StepResult(step.name, made, place, seconds, False)
+
+
+def _starting_key(detector: Detector, context: Context) -> str:
+    digest = hashlib.sha256(context.data.sha256().encode())
+    digest.update(f"{context.seed} {context.input_size} {context.channel_multiple}".encode())
+    digest.update(repr([(item.name, item.role) for item in detector.classes]).encode())
+    for name, tensor in detector.network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _step(stated: Mapping[str, Any], where: str, minutes: float | None) -> Technique:
+    settings = dict(stated)
+    name = settings.pop("technique", None)
+    if name not in TECHNIQUES:
+        raise ValueError(f"{where}: unknown technique '{name}'; known are {', '.join(TECHNIQUES)}.")
+    share = settings.pop("share", None)
+    if share is not None:
+        if minutes is None:
+            raise ValueError(f"{where}: this step takes a share of the minutes; give --minutes.")
+        settings["minutes"] = float(share) * minutes
+    kind = TECHNIQUES[name]
+    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise ValueError(f"{where}: {name} has no setting '{unknown[0]}'; it has {', '.join(known)}.")
+    try:
+        return kind(**settings)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def recipe_as_text(recipe: Recipe) -> str:
+    """The recipe as JSON with sorted keys, for hashing and provenance."""
+    return json.dumps(recipe.to_json(), sort_keys=True)

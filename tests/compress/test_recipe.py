@@ -1,0 +1,113 @@
+"""Recipes: what a TOML says, what is refused, and that nothing is done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from helmlite.compress.distill import Distill
+from helmlite.compress.prune import Prune
+from helmlite.compress.recipe import load_recipe, parse_recipe, run_recipe
+from helmlite.compress.technique import Context, Technique
+from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.roles import with_roles
+from helmlite.detector.tiny import new_tiny
+
+_CLASSES = with_roles(["helmet", "no_helmet"])
+_TEXT = """
+name = "half"
+input_size = 64
+
+[[step]]
+technique = "prune"
+macs_ratio = 0.6
+importance = "l2"
+
+[[step]]
+technique = "distill"
+share = 0.5
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Dataset:
+    random = np.random.default_rng(0)
+    samples = []
+    for index in range(4):
+        path = tmp_path / f"{index}.png"
+        cv2.imwrite(str(path), random.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+        box = np.array([[10, 10, 30, 40]], np.float32)
+        samples.append(Sample(path, box, np.array([index % 2], np.int64)))
+    return dataset_of(samples, _CLASSES)
+
+
+def test_a_share_becomes_minutes() -> None:
+    recipe = parse_recipe(_TEXT, "half.toml", minutes=30)
+    assert recipe.input_size == 64
+    assert [step.name for step in recipe.steps] == ["prune", "distill"]
+    assert recipe.steps[1] == Distill(minutes=15.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text.replace("prune", "prun"),
+            r"half.toml:5: unknown technique 'prun'; known are prune, distill",
+        ),
+        (
+            lambda text: text.replace("macs_ratio", "ratio"),
+            r"half.toml:5: prune has no setting 'ratio'; it has macs_ratio",
+        ),
+        (lambda text: text.replace("0.6", "1.0"), r"half.toml:5: prune: macs_ratio must lie between 0 and 1"),
+        (lambda text: text.replace("input_size = 64", "input_size = 65"), "multiple of 32"),
+        (lambda text: text.replace("input_size", "size"), "unknown key 'size'"),
+        (lambda text: text.split("[[step]]")[0], r"no \[\[step\]\]"),
+        (lambda text: text + "[[", "not readable as TOML"),
+    ],
+)
+def test_wrong_recipes_are_refused_by_line(change: Callable[[str], str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(change(_TEXT), "half.toml", minutes=1)
+
+
+def test_a_share_without_minutes_asks_for_them() -> None:
+    with pytest.raises(ValueError, match="give --minutes"):
+        parse_recipe(_TEXT, "half.toml")
+
+
+def test_an_unknown_recipe_names_the_known() -> None:
+    with pytest.raises(ValueError, match="Unknown recipe 'fastest'"):
+        load_recipe("fastest")
+
+
+def test_only_a_changed_step_is_done_again(data: Dataset, tmp_path: Path) -> None:
+    detector = new_tiny(_CLASSES, input_size=64)
+    lines: list[str] = []
+    context = Context(data, detector, 64, 0, tmp_path, log=lines.append)
+    prune = Prune(0.6, importance="l2", rounds=1, images=4)
+
+    def run(*steps: Technique) -> list[bool]:
+        return [result.resumed for result in run_recipe(detector, steps, context, tmp_path / "steps")]
+
+    first = Distill(epochs=1, batch_size=4, teacher="none")
+    assert run(prune, first) == [False, False]
+    assert run(prune, first) == [True, True]
+    assert run(prune, Distill(epochs=2, batch_size=4, teacher="none")) == [True, False]
+
+
+def test_a_resumed_step_gives_the_same_detector(data: Dataset, tmp_path: Path) -> None:
+    detector = new_tiny(_CLASSES, input_size=64)
+    context = Context(data, detector, 64, 0, tmp_path, log=lambda line: None)
+    steps = (Prune(0.6, importance="l2", rounds=1, images=4),)
+    (made,) = run_recipe(detector, steps, context, tmp_path / "steps")
+    (again,) = run_recipe(detector, steps, context, tmp_path / "steps")
+    ours, theirs = made.detector.network.state_dict(), again.detector.network.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not list((tmp_path / "steps").glob(".*"))  # no half-written folder is left
