@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import ClassAccuracy
 from helmlite.evaluate.cost import Factor, product, ratio
 from helmlite.evaluate.errors import HeadChanges
@@ -146,6 +147,14 @@ class RunReport:
         """The interleaved ratio where there is one, else the ratio of the medians."""
         return self.speedup or ratio(self.baseline.latency_ms_median, self.result.latency_ms_median)
 
+    def speedup_of(self, item: Measured) -> float | None:
+        """How many times faster than the baseline one row is: interleaved where it was, else by the medians."""
+        if item is self.baseline:
+            return None if item.latency_ms_median is None else 1.0
+        if item is self.result:
+            return self.measured_speedup
+        return item.speedup or ratio(self.baseline.latency_ms_median, item.latency_ms_median)
+
     @property
     def factor_product(self) -> float | None:
         """What the measured factors multiply to, to be held against `measured_speedup`."""
@@ -158,10 +167,11 @@ def verdict_line(report: RunReport) -> str:
     `11.2× faster, 16× smaller; 2 of 54 bare heads newly missed, 1 newly found; gate: passed`
     """
     heads = report.heads.in_words() if report.heads else "bare heads unknown (no class has the role no_helmet)"
-    return (
-        f"{_times(report.measured_speedup, 'faster', 'slower')}, {_times(report.size_ratio, 'smaller', 'larger')}; "
-        f"{heads}; gate: {report.gate.verdict}"
-    )
+    speed = times_in_words(report.measured_speedup, "faster", "slower")
+    size = times_in_words(report.size_ratio, "smaller", "larger")
+    speed = "speed unknown" if speed == figures.UNKNOWN else speed
+    size = "size unknown" if size == figures.UNKNOWN else size
+    return f"{speed}, {size}; {heads}; gate: {report.gate.verdict}"
 
 
 def report_json(report: RunReport) -> dict[str, Any]:
@@ -242,13 +252,15 @@ def print_report(report: RunReport, width: int | None = None) -> None:
     show_report(report, width)
 
 
-def _times(value: float | None, more: str, less: str) -> str:
-    """`11.2× faster`, `1.3× slower`, `speed unknown`."""
+def times_in_words(value: float | None, more: str, less: str) -> str:
+    """`11.2× faster`, `1.3× slower`, `unknown`.
+
+    >>> times_in_words(11.23, "faster", "slower"), times_in_words(0.5, "smaller", "larger")
+    ('11.2× faster', '2.00× larger')
+    """
     if value is None:
-        return f"times {more} unknown"
-    if value >= 1:
-        return f"{value:.1f}× {more}" if value < 100 else f"{value:.0f}× {more}"
-    return f"{1 / value:.1f}× {less}"
+        return figures.UNKNOWN
+    return f"{figures.times(value)} {more}" if value >= 1 else f"{figures.times(1 / value)} {less}"
 
 
 def _write_whole(path: Path, text: str) -> None:
