@@ -25,7 +25,10 @@ _TRACED_SIZE = 64  # pixels; what follows what does not depend on it
 
 @dataclass(frozen=True)
 class FoldBatchNorm:
-    """Each pair's BatchNorm goes into its convolution and becomes an identity.  pairs: (convolution, BatchNorm) paths"""
+    """Each BatchNorm goes into its convolution and becomes an identity.
+
+    pairs: (path of the convolution, path of the BatchNorm)
+    """
 
     kind: ClassVar[str] = "fold_batchnorm"
     pairs: tuple[tuple[str, str], ...]

@@ -100,8 +100,8 @@ def _as_block(network: nn.Module, path: str, ops: Sequence[Op]) -> ParallelConvs
     modules = [network.get_submodule(op.module) for op in convs]
     if not all(isinstance(item, nn.Conv2d) and _fits(item, modules[0]) for item in modules):
         return None
-    order = sorted(range(len(convs)), key=lambda index: -modules[index].kernel_size[0])  # type: ignore[index, operator]
-    return ParallelConvs(path, tuple(convs[index].module for index in order), rest[0].module if rest else "")
+    largest_first = sorted(convs, key=lambda op: -op.input_shapes[1][-1])
+    return ParallelConvs(path, tuple(op.module for op in largest_first), rest[0].module if rest else "")
 
 
 def _fits(conv: nn.Conv2d, other: nn.Module) -> bool:

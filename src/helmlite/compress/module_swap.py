@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 
@@ -25,12 +26,11 @@ def plain_conv(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2
 
     Never by changing a copy of `conv` itself: a parametrized convolution shares its class with its copies.
     """
-    with torch.device("meta"):
-        made = nn.Conv2d(
-            weight.shape[1] * conv.groups, weight.shape[0], (int(weight.shape[2]), int(weight.shape[3])),
-            stride=conv.stride, padding=conv.padding, dilation=conv.dilation, groups=conv.groups,
-            bias=bias is not None, padding_mode=conv.padding_mode,
-        )  # fmt: skip
+    settings: dict[str, Any] = {
+        name: getattr(conv, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")
+    }
+    outputs, inputs, height, width = (int(size) for size in weight.shape)
+    made = nn.Conv2d(inputs * conv.groups, outputs, (height, width), bias=bias is not None, device="meta", **settings)
     made.weight = nn.Parameter(weight.detach().clone())
     made.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return made

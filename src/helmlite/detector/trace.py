@@ -110,6 +110,8 @@ def intercept(network: nn.Module, on_op: OnOp) -> Iterator[None]:
     stack: list[str] = []
     handles = []
     for path, module in network.named_modules():
+        if module is network:  # its path is "" anyway, and so this may be opened from a hook of its own
+            continue
         handles.append(module.register_forward_pre_hook(_push(stack, path)))
         handles.append(module.register_forward_hook(_pop(stack), always_call=True))
     try:

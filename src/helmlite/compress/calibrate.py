@@ -1,0 +1,235 @@
+"""Ranges of a network's values, watched while it looks at calibration pictures once.
+
+Memory does not grow with the number of pictures: each value has its minimum, its maximum and a histogram whose
+limits grow with what is seen.  Minimum and maximum are of every element; histograms are of a regular sample, because
+counting all of them takes longer than the network itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from helmlite.compress.quantization_plan import IMAGES, QuantPoint
+from helmlite.compress.quantize_points import Points
+from helmlite.detector.trace import intercept, tensors_in
+
+RULES = ("min_max", "percentile", "mse")
+Range = tuple[float, float]
+
+_BINS = 2048
+_SAMPLED = 1 << 15  # elements of a value that one picture adds to its histogram
+_SLACK = 1.25  # a histogram's limits grow by this much more than needed, so that they grow rarely
+_CLIPS = np.linspace(0.2, 1.0, 81)  # shares of the range that "mse" tries
+
+
+class Observer:
+    """What was seen of one value: `minimum`, `maximum` and a histogram between its two limits."""
+
+    def __init__(self) -> None:
+        self.minimum, self.maximum = math.inf, -math.inf
+        self._limits: Range = (0.0, 0.0)
+        self._counts: NDArray[np.float64] = np.zeros(_BINS)
+
+    def see(self, values: Tensor) -> None:
+        """Adds what one picture gave.  Raises ValueError where a value is not a number."""
+        low, high = (float(item) for item in torch.aminmax(values))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError("values that are not finite")
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        self._grow(low, high)
+        flat = values.flatten()
+        step = max(1, flat.numel() // _SAMPLED)
+        step += step > 1 and step % 2 == 0  # odd, so that it does not follow even rows and columns
+        counts = torch.histc(flat[::step], _BINS, *self._limits)
+        self._counts += counts.double().numpy() * step
+
+    def range_by(self, rule: str, percentile: float, levels: int) -> Range:
+        """The range to keep, 0 always within it."""
+        low, high = min(self.minimum, 0.0), max(self.maximum, 0.0)
+        if rule == "min_max" or low == high:
+            return low, high
+        if rule == "percentile":
+            return self._between(1 - percentile / 100, percentile / 100)
+        return self._least_error(low, high, levels)
+
+    def _grow(self, low: float, high: float) -> None:
+        old_low, old_high = self._limits
+        if low >= old_low and high <= old_high and old_low < old_high:
+            return
+        new_low = old_low if low >= old_low else low * _SLACK if low < 0 else low
+        new_high = old_high if high <= old_high else high * _SLACK if high > 0 else high
+        if new_high <= new_low:
+            new_high = new_low + 1e-6
+        centres = self._centres()
+        self._limits = (new_low, new_high)
+        if self._counts.any():
+            index = ((centres - new_low) / (new_high - new_low) * _BINS).astype(int).clip(0, _BINS - 1)
+            self._counts = np.bincount(index, self._counts, _BINS).astype(np.float64)
+
+    def _centres(self) -> NDArray[np.float64]:
+        low, high = self._limits
+        return low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
+
+    def _between(self, lower: float, upper: float) -> Range:
+        """The values below which these shares of all elements lie."""
+        shares = np.cumsum(self._counts) / self._counts.sum()
+        edges = np.linspace(*self._limits, _BINS + 1)
+        low = edges[int(np.searchsorted(shares, lower, side="right"))]
+        high = edges[min(int(np.searchsorted(shares, upper)) + 1, _BINS)]
+        return min(max(float(low), self.minimum), 0.0), max(min(float(high), self.maximum), 0.0)
+
+    def _least_error(self, low: float, high: float, levels: int) -> Range:
+        """The range of the least mean square error of rounding, each end tried in turn."""
+        centres, counts = self._centres(), self._counts
+        seen = counts > 0
+        centres, counts = centres[seen], counts[seen]
+        best = (low, high)
+        for _ in range(2):
+            best = min(((best[0], high * clip) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
+            if low < 0:
+                best = min(((low * clip, best[1]) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
+        return best
+
+
+def _error(centres: NDArray[np.float64], counts: NDArray[np.float64], limits: Range, levels: int) -> float:
+    low, high = limits
+    if high <= low:
+        return math.inf
+    scale = (high - low) / levels
+    zero = round(-low / scale)
+    rounded = (np.clip(np.round(centres / scale) + zero, 0, levels) - zero) * scale
+    return float((counts * (centres - rounded) ** 2).sum())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one run over the calibration pictures gave.
+
+    observers: of each edge; input_means: mean of each input channel of the quantized convolutions, by path
+    """
+
+    observers: Mapping[str, Observer]
+    input_means: Mapping[str, Tensor]
+
+
+def observe(network: nn.Module, points: Points, batches: Iterable[Tensor]) -> Seen:
+    """Runs the network in evaluation mode over batches of pictures (B, 3, S, S) and watches every edge.
+
+    Raises ValueError where a value is not finite, with the operator's name.
+    """
+    watch = _Watch(points)
+    was_training = network.training
+    network.eval()
+    try:
+        with torch.inference_mode():
+            for images in batches:
+                if IMAGES in watch.observers:
+                    watch.observers[IMAGES].see(images)
+                with intercept(network, watch.on_op):
+                    network(images)
+    finally:
+        network.train(was_training)
+    return watch.seen()
+
+
+class _Watch:
+    """Looks at the edges as they are made."""
+
+    def __init__(self, points: Points) -> None:
+        self.observers = {name: Observer() for name in points.edges}
+        self._weighted = set(points.weights)
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def on_op(
+        self, name: str, module: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[..., Any]
+    ) -> Any:
+        if kind == "conv2d" and module in self._weighted:
+            given = args[0]
+            self._sums[module] = self._sums.get(module, 0) + given.mean((2, 3)).double().sum(0)
+            self._counts[module] = self._counts.get(module, 0) + given.shape[0]
+        result = run(*args, **kwargs)
+        made = tensors_in(result)
+        for index, tensor in enumerate(made):
+            observer = self.observers.get(name if len(made) == 1 else f"{name}[{index}]")
+            if observer is not None:
+                try:
+                    observer.see(tensor)
+                except ValueError as error:
+                    raise ValueError(f"quantize: {name} gives {error} on a calibration picture.") from error
+        return result
+
+    def seen(self) -> Seen:
+        return Seen(self.observers, {path: total / self._counts[path] for path, total in self._sums.items()})
+
+
+def edge_points(points: Points, seen: Seen, rule: str, percentile: float, bits: int) -> dict[str, QuantPoint]:
+    """The rounding of every edge; edges that meet in a concatenation get the range that holds all of theirs."""
+    ranges = {
+        name: points.fixed.get(name) or seen.observers[name].range_by(rule, percentile, 2**bits - 1)
+        for name in points.edges
+    }
+    for group in points.shared:
+        widest = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
+        ranges.update(dict.fromkeys(group, widest))
+    return {name: asymmetric_point(limits, bits) for name, limits in ranges.items()}
+
+
+def asymmetric_point(limits: Range, bits: int = 8) -> QuantPoint:
+    """Unsigned rounding of this range, 0 kept exactly.
+
+    >>> asymmetric_point((-1.0, 1.55), bits=8)  # scale 0.01: -1.0 is 0, 0 is 100, 1.55 is 255
+    QuantPoint(bits=8, scales=(0.009999999776482582,), zero_points=(100,), axis=None, signed=False)
+    """
+    low, high = min(limits[0], 0.0), max(limits[1], 0.0)
+    levels = 2**bits - 1
+    scale = float(np.float32((high - low) / levels)) or 1.0  # a value that is always 0 takes any scale
+    return QuantPoint(bits, (scale,), (int(min(max(round(-low / scale), 0), levels)),))
+
+
+def weight_points(network: nn.Module, points: Points, bits: int) -> dict[str, QuantPoint]:
+    """Signed symmetric rounding of each weight for each output channel, its largest value kept; by module path."""
+    made = {}
+    for path in points.weights:
+        weight = network.get_submodule(path).weight
+        assert isinstance(weight, Tensor)
+        made[path] = symmetric_point(weight.detach(), bits)
+    return made
+
+
+def symmetric_point(weight: Tensor, bits: int = 8) -> QuantPoint:
+    """Signed rounding of a weight (outputs, ...), one scale for each output channel.
+
+    A channel of nothing but zeros, or nearly so beside the others, gets a scale that cannot underflow.
+    """
+    largest = weight.flatten(1).abs().amax(1).double()
+    largest = largest.clamp(min=max(float(largest.max()) * 1e-4, 1e-8))
+    scales = tuple(float(np.float32(item)) for item in (largest / (2 ** (bits - 1) - 1)).tolist())
+    return QuantPoint(bits, scales, (0,) * len(scales), axis=0, signed=True)
+
+
+def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int) -> Tensor:
+    """How much rounding a convolution's weight moves the mean of each output channel (Nagel 2019, 1906.04721, 4.2).
+
+    weight, rounded: (O, I / groups, h, w); input_means: (I,) -> (O,), to be taken off the bias
+    """
+    change = (rounded - weight).double().sum((2, 3))  # (O, I / groups)
+    outputs_per_group = weight.shape[0] // groups
+    per_output = input_means.view(groups, -1).repeat_interleave(outputs_per_group, 0)  # (O, I / groups)
+    return (change * per_output).sum(1)
+
+
+def check_rule(rule: str, percentile: float) -> None:
+    """Raises ValueError for an unknown rule or an impossible percentile."""
+    if rule not in RULES:
+        raise ValueError(f"quantize: unknown range rule '{rule}'; known are {', '.join(RULES)}.")
+    if not 90 <= percentile <= 100:
+        raise ValueError(f"quantize: percentile must be between 90 and 100; got {percentile}.")
