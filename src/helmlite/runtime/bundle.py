@@ -163,9 +163,12 @@ class BundlePredictor:
             return found
         return found[found.scores >= np.array(self.thresholds, dtype=np.float32)[found.labels]]
 
-    def in_real_use(self) -> BundlePredictor:
-        """The same predictor, reporting only what lies above the manifest's threshold of its class."""
+    def in_real_use(self, min_score: float | None = None) -> BundlePredictor:
+        """The same predictor, reporting only what lies above the manifest's threshold of its class, or above
+        `min_score` for every class where one is given."""
         thresholds = self.bundle.manifest.thresholds.by_class
+        if min_score is not None:
+            thresholds = (min_score,) * len(thresholds)
         lowest = min(thresholds, default=0.0)
         selection = replace(self.selection, min_score=max(self.selection.min_score, lowest))
         return BundlePredictor(
