@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from helmlite.compress.activation import ReplaceActivation
+from helmlite.compress.checkpoint import load_checkpoint
 from helmlite.compress.distill import Distill
 from helmlite.compress.prune import Prune
-from helmlite.compress.recipe import load_recipe, parse_recipe, run_recipe
-from helmlite.compress.technique import Context, Technique
+from helmlite.compress.quantize import Quantize
+from helmlite.compress.recipe import load_recipe, parse_recipe, recipe_names, run_recipe
+from helmlite.compress.technique import Context, Technique, TechniqueOrderError
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detector.tiny import new_tiny
@@ -58,7 +61,7 @@ def test_a_share_becomes_minutes() -> None:
     [
         (
             lambda text: text.replace("prune", "prun"),
-            r"half.toml:5: unknown technique 'prun'; known are prune, distill",
+            r"half.toml:5: unknown technique 'prun'; known are prune, activation, distill, quantize",
         ),
         (
             lambda text: text.replace("macs_ratio", "ratio"),
@@ -111,3 +114,38 @@ def test_a_resumed_step_gives_the_same_detector(data: Dataset, tmp_path: Path) -
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not list((tmp_path / "steps").glob(".*"))  # no half-written folder is left
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_reads(name: str) -> None:
+    recipe = load_recipe(name, minutes=30)
+    assert recipe.name == name
+    assert recipe.purpose
+    assert recipe.steps[-1].name == "quantize"
+
+
+def test_a_wrong_order_is_refused_before_any_work() -> None:
+    text = '[[step]]\ntechnique = "quantize"\n[[step]]\ntechnique = "prune"\nmacs_ratio = 0.5\n'
+    with pytest.raises(TechniqueOrderError, match="put prune before quantize"):
+        parse_recipe(text, "wrong.toml")
+
+
+def test_all_edits_of_a_whole_recipe_are_rebuilt(data: Dataset, tmp_path: Path) -> None:
+    detector = new_tiny(_CLASSES, input_size=64)
+    context = Context(data, detector, 64, 0, tmp_path, log=lambda line: None)
+    prune = Prune(0.6, importance="l2", rounds=1, images=4)
+    steps: tuple[Technique, ...] = (
+        ReplaceActivation("relu"),
+        prune,
+        Distill(epochs=1, batch_size=4, teacher="none"),
+        Quantize(pictures=4),
+    )
+    results = run_recipe(detector, steps, context, tmp_path / "steps")
+    kinds = [edit.kind for edit in results[-1].detector.edits]
+    assert kinds[:2] == ["replace_activation", "keep_channels"]
+    assert kinds[-1] == "insert_quantizers"
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    again = load_checkpoint(results[-1].folder)
+    with torch.no_grad():
+        for ours, theirs in zip(again.network.eval()(images), results[-1].detector.network.eval()(images)):
+            assert torch.equal(ours, theirs)

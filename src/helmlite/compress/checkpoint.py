@@ -24,7 +24,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from helmlite.compress.activation import SwapActivations
+from helmlite.compress.fold_batchnorm import FoldBatchNorm
+from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.keep_channels import KeepChannels
+from helmlite.compress.merge_parallel import MergeParallelConvs
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
@@ -35,7 +39,13 @@ _FILES = ("architecture.json", "edits.json", "weights.safetensors", "provenance.
 _GOLDEN_SIZE = 64
 _GOLDEN_TOLERANCE = 1e-3  # relative; other processors sum in another order
 
-EDITS: Mapping[str, Callable[[Mapping[str, Any]], Edit]] = {KeepChannels.kind: KeepChannels.from_json}
+EDITS: Mapping[str, Callable[[Mapping[str, Any]], Edit]] = {
+    KeepChannels.kind: KeepChannels.from_json,
+    SwapActivations.kind: SwapActivations.from_json,
+    FoldBatchNorm.kind: FoldBatchNorm.from_json,
+    MergeParallelConvs.kind: MergeParallelConvs.from_json,
+    InsertQuantizers.kind: InsertQuantizers.from_json,
+}
 
 
 def save_checkpoint(detector: Detector, folder: Path, provenance: Mapping[str, Any]) -> None:

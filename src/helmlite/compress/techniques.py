@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from helmlite.compress.activation import ReplaceActivation
 from helmlite.compress.distill import Distill
 from helmlite.compress.prune import Prune
+from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Technique, TechniqueOrderError
 
-TECHNIQUES: Mapping[str, Callable[..., Technique]] = {"prune": Prune, "distill": Distill}
+TECHNIQUES: Mapping[str, Callable[..., Technique]] = {
+    technique.name: technique for technique in (Prune, ReplaceActivation, Distill, Quantize)
+}
 
 # technique -> techniques that cannot come after it, since they change what it has already settled
 _CANNOT_FOLLOW: Mapping[str, frozenset[str]] = {
