@@ -1,7 +1,327 @@
+"""`helmlite eval`: COCO accuracy of any detector or artifact on labelled pictures, by the one evaluator."""
+
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from helmlite.data.dataset import Dataset
+    from helmlite.data.roles import Class
+    from helmlite.detections import Predictor
+    from helmlite.evaluate.accuracy import Accuracy, Predictions
+
+PYTORCH = "pytorch"
+RUNTIMES = (PYTORCH, "onnxruntime", "openvino")
 
 
 def register(app: typer.Typer) -> None:
     """Adds this file's commands to the application."""
+    app.command("eval")(evaluate_model)
+
+
+def evaluate_model(
+    model: Annotated[
+        str, typer.Argument(help="A bundle, an .onnx, a .pt, a checkpoint folder, or a name of `helmlite models list`.")
+    ],
+    data: Annotated[Path, typer.Option(help="The data set: data.yaml, a COCO JSON, or a Pascal VOC folder.")],
+    split: Annotated[str, typer.Option(help="Which pictures: train, val or test.")] = "test",
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="pytorch, onnxruntime or openvino.")] = None,
+    precision: Annotated[str | None, typer.Option(help="f32, bf16 or int8, for a bundle or an .onnx.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default every core.")] = None,
+    role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+    classes: Annotated[str | None, typer.Option(help="Class names of a foreign .onnx, in order: a,b,c.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
+    predictions_file: Annotated[
+        Path | None, typer.Option("--predictions", help="Write every detection here, to be read back bit by bit.")
+    ] = None,
+) -> None:
+    """Measures mAP50-95, mAP50 and every class on labelled pictures, as COCO does."""
+    from helmlite.data.load import load_dataset, match_classes
+    from helmlite.data.roles import parse_role_options
+    from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
+    from helmlite.evaluate.terminal import show_accuracy
+
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit is a number of pictures, at least 1; got {limit}.")
+    roles = parse_role_options(role or [])
+    loaded = load_dataset(data, split)
+    opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)
+    _check_roles(roles, loaded.classes, opened.classes)
+    loaded = replace(loaded, classes=_with_given(loaded.classes, roles))
+    if limit is not None:
+        loaded = loaded.subset(list(range(min(limit, len(loaded)))))
+    dataset = match_classes(loaded, _with_given(opened.classes, roles))
+    with _Progress(f"{len(dataset)} pictures") as progress:
+        predictions = predict_all(opened.predict, dataset, progress)
+    accuracy = measure_accuracy(predictions, dataset)
+    values = evaluation_json(model, data, opened, loaded, dataset, predictions, accuracy)
+    for remark in values["remarks"]:
+        print(remark)
+    show_accuracy(accuracy, f"{opened.name}, {split}")
+    print(_head_line(values["no_helmet"]))
+    if json_file is not None:
+        _write_json(json_file, values)
+    if predictions_file is not None:
+        save_predictions(predictions, dataset, predictions_file)
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """Anything that detects, opened, with what must be said about the way it runs.
+
+    thresholds: a score for each class, chosen on tuning pictures, where the model carries them
+    """
+
+    name: str
+    predict: Predictor
+    classes: tuple[Class, ...]
+    runtime: str
+    precision: str
+    input_size: int
+    threads: int
+    versions: Mapping[str, str]
+    thresholds: tuple[float, ...] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+def open_model(
+    model: str,
+    runtime: str | None = None,
+    threads: int | None = None,
+    precision: str | None = None,
+    input_size: int | None = None,
+    classes: Sequence[str] = (),
+    layout: str | None = None,
+) -> OpenedModel:
+    """A bundle, an .onnx file, or a detector of PyTorch, ready to detect.
+
+    Raises ValueError or OSError for what cannot be opened, ImportError where an extra is missing.
+    """
+    from helmlite.data.roles import with_roles
+    from helmlite.runtime.bundle import is_bundle
+
+    if runtime is not None and runtime not in RUNTIMES:
+        raise ValueError(f"Unknown runtime '{runtime}'. Known: {', '.join(RUNTIMES)}.")
+    if input_size is not None and input_size < 32:
+        raise ValueError(f"--input-size is the side of the input in pixels, at least 32; got {input_size}.")
+    path = Path(model)
+    is_onnx = path.suffix.lower() == ".onnx"
+    if not is_onnx and not is_bundle(path):
+        for option, value in (("--classes", classes), ("--layout", layout), ("--precision", precision)):
+            if value:
+                raise ValueError(f"{option} is for an .onnx file; {model} is none.")
+        return _open_detector(model, runtime, threads, input_size)
+    if runtime == PYTORCH:
+        raise ValueError(f"{model} runs in onnxruntime or openvino; --runtime pytorch is for a .pt or a checkpoint.")
+    return _open_artifact(path, runtime, threads, precision, input_size, with_roles(classes) if is_onnx else (), layout)
+
+
+def evaluation_json(
+    model: str,
+    data: Path,
+    opened: OpenedModel,
+    loaded: Dataset,
+    dataset: Dataset,
+    predictions: Predictions,
+    accuracy: Accuracy,
+) -> dict[str, Any]:
+    """What `--json` writes: the accuracy, and everything that it depends on.
+
+    loaded: the data set in its own classes; dataset: the same in the detector's
+    """
+    import sys
+
+    import helmlite
+    from helmlite.evaluate.plain import to_plain
+
+    used = loaded.subset(list(predictions.indices))
+    left_out = sum(len(sample.labels) for sample in used) - accuracy.boxes
+    remarks = list(opened.remarks)
+    if left_out:
+        remarks.append(f"{left_out} labelled boxes are of classes that the model does not have; they were left out.")
+    figures: dict[str, Any] = to_plain(accuracy)
+    return {
+        "model": model,
+        **figures,
+        "no_helmet": _heads(opened, dataset, predictions),
+        "data": str(data),
+        "split": loaded.split,
+        "data_sha256": used.sha256(),
+        "classes": [item.name for item in loaded.classes],
+        "runtime": opened.runtime,
+        "precision": opened.precision,
+        "threads": opened.threads,
+        "input_size": opened.input_size,
+        "versions": {"helmlite": helmlite.__version__, "python": sys.version.split()[0], **opened.versions},
+        "remarks": remarks,
+    }
+
+
+def _open_artifact(
+    path: Path,
+    runtime: str | None,
+    threads: int | None,
+    precision: str | None,
+    input_size: int | None,
+    classes: Sequence[Class],
+    layout: str | None,
+) -> OpenedModel:
+    from helmlite.runtime.bundle import is_bundle, open_predictor, read_manifest
+
+    if is_bundle(path) and input_size is not None and input_size == read_manifest(path).input_size:
+        input_size = None  # what the bundle says itself
+    predictor = open_predictor(
+        path, runtime, threads, precision=precision, classes=classes, layout=layout, input_size=input_size
+    )
+    session = predictor.session
+    return OpenedModel(
+        name=predictor.name,
+        predict=predictor,
+        classes=predictor.classes,
+        runtime=session.runtime,
+        precision=session.precision,
+        input_size=predictor.input_size,
+        threads=session.threads,
+        versions={session.runtime: session.version},
+        thresholds=predictor.bundle.manifest.thresholds.by_class if is_bundle(path) else None,
+        remarks=predictor.remarks,
+    )
+
+
+def _open_detector(model: str, runtime: str | None, threads: int | None, input_size: int | None) -> OpenedModel:
+    from helmlite.detector.zoo import MODELS
+
+    if model not in MODELS and not Path(model).exists():
+        raise FileNotFoundError(f"{model}: no such file, folder or public model (known: {', '.join(MODELS)}).")
+    if runtime not in (None, PYTORCH):
+        raise ValueError(f"{model} is a detector of PyTorch; write it as a bundle first to run it in {runtime}.")
+    try:
+        import torch
+
+        from helmlite.compress.load import load_detector
+    except ImportError as error:
+        raise ImportError(
+            f'{model} is a detector of PyTorch, which is not installed here: pip install "helmlite[compress]" '
+            f"({error}). A bundle or an .onnx file needs no PyTorch."
+        ) from error
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"--threads is at least 1; got {threads}.")
+        torch.set_num_threads(threads)
+    detector = load_detector(model)
+    size = input_size or detector.architecture.input_size
+    return OpenedModel(
+        name=model,
+        predict=detector.predictor(size),
+        classes=detector.classes,
+        runtime=PYTORCH,
+        precision="f32",
+        input_size=size,
+        threads=torch.get_num_threads(),
+        versions={"torch": torch.__version__, "layers": detector.architecture.library},
+        remarks=tuple(f"{key}: {value}" for key, value in detector.architecture.notes.items()),
+    )
+
+
+def _heads(opened: OpenedModel, dataset: Dataset, predictions: Predictions) -> dict[str, Any] | None:
+    """Recall and false alarms of the no_helmet role at the model's own threshold, or at the best F1 right here."""
+    from helmlite.data.roles import index_of_role
+    from helmlite.evaluate.errors import match_class
+    from helmlite.evaluate.thresholds import best_f1_threshold
+
+    label = index_of_role(dataset.classes, "no_helmet")
+    if label is None:
+        return None
+    matches = match_class(predictions, dataset, label)
+    best = best_f1_threshold(matches)
+    if opened.thresholds is not None:
+        threshold, chosen = opened.thresholds[label], "stored in the bundle"
+    elif best is not None:
+        threshold, chosen = best[0], "best F1 on these very pictures"
+    else:
+        return {"heads": matches.head_count, "recall": matches.recall_at(0.0), "threshold": None, "chosen": None}
+    return {
+        "heads": matches.head_count,
+        "found": int(matches.found_at(threshold).sum()),
+        "recall": matches.recall_at(threshold),
+        "false_alarms_per_100": matches.alarms_per_100(threshold),
+        "threshold": threshold,
+        "chosen": chosen,
+    }
+
+
+def _head_line(heads: dict[str, Any] | None) -> str:
+    if heads is None:
+        return "bare heads: unknown, no class of the model has the role no_helmet"
+    if heads["threshold"] is None:
+        return f"bare heads: none of {heads['heads']} found at any score"
+    return (
+        f"bare heads: {heads['found']} of {heads['heads']} found with {heads['false_alarms_per_100']:.1f} false alarms "
+        f"per 100 pictures at {heads['threshold']:.3f} ({heads['chosen']})"
+    )
+
+
+def _class_names(classes: str | None) -> list[str]:
+    return [name.strip() for name in classes.split(",") if name.strip()] if classes else []
+
+
+def _with_given(classes: Sequence[Class], roles: Mapping[str, str]) -> tuple[Class, ...]:
+    """Classes with the roles that the user gave them; a role that was given is taken from every other class."""
+    given = {roles[item.name] for item in classes if item.name in roles}
+    return tuple(
+        replace(item, role=roles[item.name])
+        if item.name in roles
+        else replace(item, role=None if item.role in given else item.role)
+        for item in classes
+    )
+
+
+def _check_roles(roles: Mapping[str, str], of_data: Sequence[Class], of_model: Sequence[Class]) -> None:
+    known = {item.name for item in (*of_data, *of_model)}
+    for name, role in roles.items():
+        if name not in known:
+            raise ValueError(
+                f"--role {role}={name}: no class is called '{name}'. The data has "
+                f"{', '.join(item.name for item in of_data)}; the model has "
+                f"{', '.join(item.name for item in of_model)}."
+            )
+
+
+def _write_json(path: Path, values: dict[str, Any]) -> None:
+    import json
+
+    half = path.with_name(f".{path.name}.part")
+    half.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    half.replace(path)
+
+
+class _Progress:
+    """A bar on stderr while pictures are evaluated; silent where stderr is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._bar.add_task(what)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def __call__(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)

@@ -57,7 +57,7 @@ class GateCheck:
     baseline, candidate: the measure itself in [0, 1];  loss_points: 100 * (baseline - candidate), negative for a gain
     loss_ci95: its interval in points;  margin_points: what it was held against
     pictures_to_decide: how many pictures like these would decide; None where it is decided or where no number would
-    says: the verdict in one sentence
+    says: one sentence that goes with the verdict
     """
 
     name: str
@@ -78,6 +78,7 @@ class GateVerdict:
     verdict: passed, undecided or failed: the worst of the checks
     heads:   heads of the no_helmet role lost and won at equal false alarms; None without that role
     units:   independent draws: pictures, or scenes where the data set names them
+    says:    the two main checks, and every other one that did not pass, each in a sentence
     """
 
     verdict: str
@@ -139,7 +140,7 @@ def judge(
     checks += _size_checks(records, judged, max_drop_points)
     verdicts = [item.verdict for item in checks]
     verdict = next((item for item in _WORST_FIRST if item in verdicts), UNDECIDED)
-    says = tuple(item.says for item in checks[:2]) + tuple(i.says for i in checks[2:] if i.verdict != PASSED)
+    says = tuple(f"{item.verdict}: {item.says}" for item in checks if item in checks[:2] or item.verdict != PASSED)
     return GateVerdict(verdict, tuple(checks), heads, dataset.split, len(groups), units, resamples, seed, says)
 
 
@@ -241,7 +242,7 @@ def interval_in_words(loss_ci95: tuple[float, float]) -> str:
 def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> str:
     assert check.loss_ci95 is not None
     text = (
-        f"{check.name}: {verdict}; {change_in_words(check.loss_points)} "
+        f"{check.name}: {change_in_words(check.loss_points)} "
         f"(95 % interval: {interval_in_words(check.loss_ci95)}; allowed {check.margin_points:.3g})"
     )
     if verdict != UNDECIDED:
@@ -269,7 +270,7 @@ def _recall_check(
     recalls = _recalls_at_equal_alarms(before, after, point.baseline_threshold, judged.weights)
     check = judged.check(name, *recalls, margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
-        return replace(check, verdict=UNDECIDED, says=f"{name}: undecided, no bare head is labelled here."), heads
+        return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
     if not heads.newly_missed and not heads.newly_found:
         says += (
@@ -339,12 +340,12 @@ def _size_checks(records: tuple[MatchRecords, MatchRecords], judged: _Judge, max
 def _watch(name: str, measures: Sequence[Floats], boxes: int, judged: _Judge, max_drop: float) -> GateCheck:
     """A check that can only fail: it passes unless the loss is provably above the wide margin."""
     if boxes < FEWEST_BOXES:
-        return GateCheck(name, NOT_JUDGED, f"{name}: not judged, {boxes} boxes are too few (at least {FEWEST_BOXES}).")
+        return GateCheck(name, NOT_JUDGED, f"{name}: {boxes} boxes are too few to judge (at least {FEWEST_BOXES}).")
     margin = min(max_drop + CLASS_MARGIN_POINTS, 100 * CLASS_MARGIN_SHARE * float(measures[0][0]))
     check = judged.check(name, measures[0], measures[1], margin)
     if check.verdict == UNDECIDED and check.loss_ci95 is not None and judged.units >= FEWEST_PICTURES:
         says = (
-            f"{name}: passed; {change_in_words(check.loss_points)} (95 % interval: "
+            f"{name}: {change_in_words(check.loss_points)} (95 % interval: "
             f"{interval_in_words(check.loss_ci95)}); not provably above {margin:.1f}."
         )
         return replace(check, verdict=PASSED, pictures_to_decide=None, says=says)

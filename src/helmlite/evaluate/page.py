@@ -47,7 +47,7 @@ def _header(report: RunReport) -> str:
     took = f" · {report.minutes:.0f} minutes" if report.minutes is not None else ""
     return (
         f'<div class="eyebrow">helmlite · <b>{escape(report.model)}</b> for <b>{escape(report.target)}</b>{when}{took}'
-        f"</div><h1>{escape(line)}</h1>{_pill(report.gate.verdict, 'gate: ')}"
+        f"</div><h1>{escape(_capital(line))}</h1>{_pill(report.gate.verdict, 'gate: ')}"
     )
 
 
@@ -97,13 +97,18 @@ def _gate(report: RunReport) -> str:
     gate = report.gate
     units = "" if gate.units == gate.pictures else f" in {gate.units} scenes"
     lead = (
-        f"Judged on {gate.pictures} pictures{units} of the {gate.split} split, on which nothing was trained. "
+        f"Judged on {gate.pictures} pictures{units} of the {gate.split} split, which is not trained on. "
         f"{gate.resamples} paired draws, seed {gate.seed}. Passed: the upper end of the 95 % interval of the loss is "
         "at most the margin; failed: the lower end is above it; else undecided."
     )
     rows = [row for row in map(_interval_row, gate.checks) if row is not None]
     plotted = f'<div class="plot">{interval_plot(rows)}</div>' if rows else ""
-    key = '<p class="key">Dot: the loss. Bar: its 95 % interval. Upright tick: the margin.</p>' if rows else ""
+    key = (
+        '<p class="key">Dot: the loss. Bar: its 95 % interval. Upright tick: the margin. '
+        "A class or a size fails only where its whole bar is beyond its tick.</p>"
+        if rows
+        else ""
+    )
     sentences = "".join(
         f"<li>{_pill(check.verdict)} {escape(check.says)}</li>" for check in gate.checks if _worth_saying(check)
     )

@@ -17,20 +17,22 @@ _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judg
 
 def show_report(report: RunReport, width: int | None = None) -> None:
     """Verdict, table of the steps, split of the speed-up, gate and notes, on standard output."""
-    console = Console(width=width, highlight=False, soft_wrap=False)
+    console = Console(width=width, highlight=False)
     console.print(_steps_table(report))
     for line in _speedup_lines(report):
-        console.print(Text(line))
-    console.print(Text(_drop_line(report)))
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text(_drop_line(report)), soft_wrap=True)
     console.print()
     for check in report.gate.checks:
         if check.verdict != "passed" or check.name in ("mAP50-95", "recall of no_helmet"):
-            console.print(Text.assemble((f"{check.verdict:>10}  ", _COLOURS[check.verdict]), check.says))
+            console.print(
+                Text.assemble((f"{check.verdict:>10}  ", _COLOURS[check.verdict]), check.says), soft_wrap=True
+            )
     notes = [*report.notes, *([report.resolution.in_words()] if report.resolution else [])]
     for note in notes:
-        console.print(Text(f"      note  {note}"))
+        console.print(Text(f"      note  {note}"), soft_wrap=True)
     console.print()
-    console.print(Text(verdict_line(report), style=f"bold {_COLOURS[report.gate.verdict]}"))
+    console.print(Text(verdict_line(report), style=f"bold {_COLOURS[report.gate.verdict]}"), soft_wrap=True)
 
 
 def show_accuracy(accuracy: Accuracy, title: str) -> None:
@@ -41,7 +43,8 @@ def show_accuracy(accuracy: Accuracy, title: str) -> None:
             f"{title}: mAP50-95 {figures.points(accuracy.map)}, mAP50 {figures.points(accuracy.map50)}, "
             f"mAP75 {figures.points(accuracy.map75)} points on {accuracy.images} pictures, {accuracy.boxes} boxes",
             style="bold",
-        )
+        ),
+        soft_wrap=True,
     )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("class")
@@ -53,11 +56,11 @@ def show_accuracy(accuracy: Accuracy, title: str) -> None:
         table.add_row(Text(item.name), item.role or "", *numbers)
     console.print(table)
     sizes = ", ".join(f"{size} {figures.points(value)}" for size, value in accuracy.by_size.items())
-    console.print(Text(f"by size: {sizes}"))
+    console.print(Text(f"by size: {sizes}"), soft_wrap=True)
     if accuracy.skipped:
         console.print(Text(f"{len(accuracy.skipped)} skipped:", style="yellow"))
         for skipped in accuracy.skipped:
-            console.print(Text(f"  {skipped.reason}"))
+            console.print(Text(f"  {skipped.reason}"), soft_wrap=True)
 
 
 def _steps_table(report: RunReport) -> Table:
