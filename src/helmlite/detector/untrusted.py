@@ -82,7 +82,7 @@ def open_checkpoint(path: Path) -> Any:
             f"{path}: the checkpoint asks for '{refused[0]}', which is not a layer of a known detector; "
             "it was not opened, and none of its code was run."
         )
-    records = [(type("Record", (Record,), {"record_class": name}), name) for name in names]
+    records: list[Any] = [(type("Record", (Record,), {"record_class": name}), name) for name in names]
     try:
         with torch.serialization.safe_globals(records):
             return torch.load(path, map_location="cpu", weights_only=True)

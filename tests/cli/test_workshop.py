@@ -1,0 +1,70 @@
+"""Commands that train, as a user types them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
+from helmlite.data.roles import with_roles
+from helmlite.detector.tiny import new_tiny
+
+
+def _helmlite(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint `model` and a data set `data.yaml` of four pictures."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for index in range(4):
+        cv2.imwrite(str(folder / "images" / f"{index}.png"), np.full((64, 64, 3), 60 * index, np.uint8))
+        (folder / "labels" / f"{index}.txt").write_text(f"{index % 2} 0.5 0.5 0.4 0.4\n")
+    (folder / "data.yaml").write_text("train: images\nnames: [helmet, no_helmet]\n")
+    save_checkpoint(new_tiny(with_roles(["helmet", "no_helmet"]), input_size=64), folder / "model", {})
+    return folder
+
+
+@pytest.mark.slow
+def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = _helmlite("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "trained on 4 pictures at 64 px" in done.stdout
+    assert load_checkpoint(out).edits == ()
+    assert read_provenance(out)["epochs"] == 1
+    assert len(read_provenance(out)["data_sha256"]) == 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.pt", "--data", "DATA", "--epochs", "1"], "none.pt: no such file"),
+        (["MODEL", "--data", "none.yaml", "--epochs", "1"], "none.yaml: no such file"),
+        (["MODEL", "--data", "DATA"], "needs --minutes or --epochs"),
+        (["MODEL", "--data", "DATA", "--epochs", "1", "--role", "no_helmet=cat"], "No class is called 'cat'"),
+        (["MODEL", "--data", "DATA", "--epochs", "1", "--role", "hat"], "--role wants ROLE=CLASS"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(made: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    places = {"MODEL": str(made / "model"), "DATA": str(made / "data.yaml")}
+    done = _helmlite("finetune", *[places.get(word, word) for word in words], "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_help_imports_no_pytorch() -> None:
+    probe = "import sys, helmlite.cli; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
