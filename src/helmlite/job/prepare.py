@@ -1,0 +1,115 @@
+"""Everything that a compression run needs, read and checked before any work is done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import helmlite
+from helmlite.compress.load import load_detector
+from helmlite.compress.recipe import Recipe, load_recipe
+from helmlite.data.dataset import Dataset
+from helmlite.data.load import load_dataset, match_classes, readable, splits_of
+from helmlite.detector.detector import Detector
+from helmlite.job.target import Target, load_target
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class CompressSettings:
+    """What the user asks for.
+
+    model:    path or public name;  data: where the data set is;  out: the run's folder
+    input_size: side of the square input, pixels; None takes the recipe's, else the detector's own
+    max_drop, max_recall_drop: margins of the gate, points
+    roles:    class name -> role, where the usual names do not tell
+    """
+
+    model: str
+    data: Path
+    out: Path
+    recipe: str = "balanced"
+    target: str = "x86-openvino"
+    input_size: int | None = None
+    max_drop: float = 1.0
+    max_recall_drop: float = 2.0
+    minutes: float = 60.0
+    seed: int = 0
+    roles: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that can begin.  splits: train, val and test, labels numbered as the detector's classes."""
+
+    settings: CompressSettings
+    detector: Detector
+    recipe: Recipe
+    target: Target
+    input_size: int
+    train: Dataset
+    val: Dataset
+    test: Dataset
+    skipped: tuple[str, ...]
+
+
+def prepare(settings: CompressSettings) -> Prepared:
+    """Reads model, data, recipe and target.  Raises ValueError, in one line, for whatever is wrong with them."""
+    if settings.max_drop < 0 or settings.max_recall_drop < 0:
+        raise ValueError("--max-drop and --max-recall-drop are losses in points and cannot be negative.")
+    if settings.minutes <= 0:
+        raise ValueError(f"--minutes must be above 0; got {settings.minutes:g}.")
+    target = load_target(settings.target)
+    recipe = load_recipe(settings.recipe, settings.minutes)
+    detector = load_detector(settings.model, settings.roles or None)
+    missing = sorted({"train", "val", "test"} - set(splits_of(settings.data)))
+    if missing:
+        raise ValueError(f"{settings.data}: compress needs the splits train, val and test; {missing[0]} is missing.")
+    splits: dict[str, Dataset] = {}
+    skipped: list[str] = []
+    for split in ("train", "val", "test"):
+        pictures, problems = readable(load_dataset(settings.data, split, settings.roles or None))
+        splits[split] = match_classes(pictures, detector.classes)
+        skipped += problems
+    size = settings.input_size or recipe.input_size or detector.architecture.input_size
+    if size < 32 or size % 32:
+        raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
+    return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped))
+
+
+def claim_folder(prepared: Prepared) -> None:
+    """Makes the run's folder, or takes up the one of an earlier run with the same inputs.
+
+    Raises ValueError where the folder holds something else: nothing of it is touched.
+    """
+    out, stated = prepared.settings.out, _fingerprint(prepared)
+    path = out / RUN_FILE
+    if path.is_file():
+        known = json.loads(path.read_text(encoding="utf-8"))
+        different = sorted(name for name in stated if known.get(name) != stated[name])
+        if different:
+            raise ValueError(f"{out}: holds another run (other {different[0]}); give --out a new folder.")
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(stated, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _fingerprint(prepared: Prepared) -> dict[str, Any]:
+    settings = prepared.settings
+    stated = {
+        "model": settings.model,
+        "data": prepared.train.sha256(),
+        "recipe": prepared.recipe.to_json(),
+        "target": settings.target,
+        "input_size": prepared.input_size,
+        "seed": settings.seed,
+        "helmlite": helmlite.__version__,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(stated))  # tuples become lists, as they are read back
+    return plain

@@ -1,0 +1,84 @@
+"""A run is checked before any work is done, and never writes over another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from helmlite.compress.checkpoint import save_checkpoint
+from helmlite.data.roles import with_roles
+from helmlite.detector.tiny import new_tiny
+from helmlite.job.prepare import CompressSettings, claim_folder, prepare
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> CompressSettings:
+    for split in ("train", "val", "test"):
+        (tmp_path / split / "images").mkdir(parents=True)
+        (tmp_path / split / "labels").mkdir()
+        for index in range(2):
+            cv2.imwrite(str(tmp_path / split / "images" / f"{index}.png"), np.full((64, 64, 3), 90, np.uint8))
+            (tmp_path / split / "labels" / f"{index}.txt").write_text("1 0.5 0.5 0.4 0.4\n")
+    lines = [f"{split}: {split}/images" for split in ("train", "val", "test")]
+    (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: [helmet, no_helmet]"]))
+    save_checkpoint(new_tiny(with_roles(["helmet", "no_helmet"]), input_size=64), tmp_path / "model", {})
+    return CompressSettings(str(tmp_path / "model"), tmp_path / "data.yaml", tmp_path / "out", minutes=10)
+
+
+def test_the_input_size_is_the_command_s_then_the_recipe_s(settings: CompressSettings) -> None:
+    assert prepare(settings).input_size == 416
+    assert prepare(replace(settings, input_size=320)).input_size == 320
+
+
+def test_a_corrupt_picture_is_skipped_and_named(settings: CompressSettings) -> None:
+    bad = settings.data.parent / "train" / "images" / "2.png"
+    bad.write_bytes(b"not a picture")
+    (settings.data.parent / "train" / "labels" / "2.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    prepared = prepare(settings)
+    assert len(prepared.train) == 2
+    assert [str(bad) in line for line in prepared.skipped] == [True]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_drop": -1.0}, "cannot be negative"),
+        ({"minutes": 0.0}, "--minutes must be above 0"),
+        ({"target": "toaster"}, "Unknown target 'toaster'. Known: x86-onnxruntime, x86-openvino"),
+        ({"recipe": "magic"}, "Unknown recipe 'magic'"),
+        ({"input_size": 100}, "multiple of 32"),
+        ({"model": "none.pt"}, "none.pt: no such file"),
+        ({"data": Path("none.yaml")}, "none.yaml: no such file"),
+        ({"roles": {"cat": "no_helmet"}}, "No class is called 'cat'"),
+    ],
+)
+def test_wrong_input_is_said_in_one_line(settings: CompressSettings, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        prepare(replace(settings, **changes))  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_split_is_named(settings: CompressSettings) -> None:
+    settings.data.write_text("train: train/images\nval: val/images\nnames: [helmet, no_helmet]\n")
+    with pytest.raises(ValueError, match="test is missing"):
+        prepare(settings)
+
+
+def test_another_run_s_folder_is_refused(settings: CompressSettings) -> None:
+    prepared = prepare(settings)
+    claim_folder(prepared)
+    claim_folder(prepared)  # the same run goes on
+    with pytest.raises(ValueError, match="holds another run \\(other seed\\)"):
+        claim_folder(prepare(replace(settings, seed=1)))
+
+
+def test_a_folder_with_other_things_is_refused(settings: CompressSettings) -> None:
+    settings.out.mkdir()
+    (settings.out / "diary.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not a helmlite run"):
+        claim_folder(prepare(settings))
+    assert [item.name for item in settings.out.iterdir()] == ["diary.txt"]
