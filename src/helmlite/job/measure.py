@@ -1,0 +1,85 @@
+"""Accuracy and speed of every artifact of a run, measured the same way for all of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helmlite.data.dataset import Dataset
+from helmlite.data.roles import index_of_role
+from helmlite.evaluate.accuracy import (
+    Accuracy,
+    Predictions,
+    load_predictions,
+    measure_accuracy,
+    predict_all,
+    save_predictions,
+)
+from helmlite.evaluate.cost import Factor
+from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.gate import changes_at, operating_point
+from helmlite.runtime.bench import PredictorTiming
+from helmlite.runtime.bundle import BundlePredictor
+
+_KINDS = {"activation": "activation", "prune": "structure", "quantize": "precision"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one artifact found in the tuning and in the reported pictures."""
+
+    val: Predictions
+    test: Predictions
+    accuracy: Accuracy  # on test
+
+
+def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path) -> Seen:
+    """Predictions on both splits, kept in `folder` so that a resumed run need not look again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = [_predictions(predictor, split, folder / f"{split.split}.json") for split in (val, test)]
+    return Seen(found[0], found[1], measure_accuracy(found[1], test))
+
+
+def recall_at_equal_alarms(baseline: Seen, candidate: Seen, val: Dataset, test: Dataset) -> float | None:
+    """Recall of no_helmet on test, at the thresholds that give equal false alarms on val; None without the role."""
+    label = index_of_role(val.classes, "no_helmet")
+    if label is None:
+        return None
+    point = operating_point(match_class(baseline.val, val, label), match_class(candidate.val, val, label))
+    changes = changes_at(point, baseline.test, candidate.test, test)
+    return None if changes is None else changes.candidate_recall
+
+
+def speedup_factors(chain: Sequence[tuple[str, str]], timings: Mapping[str, PredictorTiming]) -> tuple[Factor, ...]:
+    """The speed-up of a chain of artifacts, split by what made it.
+
+    chain: (artifact, cause) in order, the first one's cause unused.  Causes that come twice (two prunings) are joined:
+    their ratios multiply, so that all factors together are exactly last against first in this one interleaved run.
+
+    >>> # baseline 100 ms -> smaller input 50 ms -> pruned 20 ms -> quantized 10 ms: factors 2.0, 2.5, 2.0
+    """
+    ratios: dict[str, float] = {}
+    for (before, _), (after, cause) in itertools.pairwise(chain):
+        step = timings[before].network.median_ms / timings[after].network.median_ms
+        ratios[cause] = ratios.get(cause, 1.0) * step
+    start = timings[chain[0][0]].network.median_ms
+    factors = []
+    for cause, ratio in ratios.items():
+        factors.append(Factor(cause, start, start / ratio))
+        start /= ratio
+    return tuple(factors)
+
+
+def cause_of(technique: str) -> str:
+    """Which factor of the speed-up a technique works on; training changes none, so it counts as structure."""
+    return _KINDS.get(technique, "structure")
+
+
+def _predictions(predictor: BundlePredictor, split: Dataset, path: Path) -> Predictions:
+    if path.is_file():
+        return load_predictions(path, split)
+    found = predict_all(predictor, split)
+    save_predictions(found, split, path)
+    return found
