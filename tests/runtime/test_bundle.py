@@ -131,7 +131,9 @@ def test_asking_for_a_runtime_that_is_missing_is_an_error(
 def test_a_bf16_bundle_runs_in_f32_where_there_is_no_bf16(make_bundle: MakeBundle) -> None:
     predictor = BundlePredictor(make_bundle(precision="bf16"), "onnxruntime", threads=1)
     assert predictor.session.precision == "f32"
-    assert predictor.remarks == ("The bundle asks for bf16, which onnxruntime does not have on this machine. Ran in f32.",)
+    assert predictor.remarks == (
+        "The bundle asks for bf16, which onnxruntime does not have on this machine. Ran in f32.",
+    )
     with pytest.raises(ValueError, match="no BF16"):
         BundlePredictor(make_bundle(folder="asked"), "onnxruntime", precision="bf16")
 
@@ -173,9 +175,7 @@ def test_ultralytics_single_output(make_onnx: MakeOnnx, red: np.ndarray, runtime
 
 def test_rows_of_six(make_onnx: MakeOnnx) -> None:
     purple = np.full((64, 64, 3), (51, 0, 255), dtype=np.uint8)
-    predictor = open_predictor(
-        make_onnx("rows6"), threads=1, classes=with_roles(["helmet", "head"]), layout="end2end"
-    )
+    predictor = open_predictor(make_onnx("rows6"), threads=1, classes=with_roles(["helmet", "head"]), layout="end2end")
     found = predictor(purple)
     assert found.labels.tolist() == [1, 1, 0]
     np.testing.assert_allclose(found.scores, [1, 1, 0.2], rtol=1e-5)

@@ -84,14 +84,14 @@ def test_missing_truncated_and_altered_files_are_named(make_bundle: Callable[...
     with pytest.raises(BundleError, match=f"model.onnx is cut short: 100 of {len(whole)} bytes. Copy the bundle again"):
         read_bundle(bundle.folder)
     path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
-    with pytest.raises(BundleError, match="model.onnx was altered"):
+    with pytest.raises(BundleError, match=r"model\.onnx was altered"):
         read_bundle(bundle.folder)
     assert read_bundle(bundle.folder, verify=False).manifest == bundle.manifest
     path.write_bytes(whole + b"more")
-    with pytest.raises(BundleError, match="model.onnx was altered"):
+    with pytest.raises(BundleError, match=r"model\.onnx was altered"):
         read_bundle(bundle.folder, verify=False)
     path.unlink()
-    with pytest.raises(BundleError, match="model.onnx is missing from the bundle"):
+    with pytest.raises(BundleError, match=r"model\.onnx is missing from the bundle"):
         read_bundle(bundle.folder)
 
 

@@ -70,7 +70,7 @@ def test_a_free_input_size_must_be_said(make_onnx: MakeOnnx) -> None:
 
 def test_wrong_arguments(make_onnx: MakeOnnx, tmp_path: Path) -> None:
     path = make_onnx("decoded")
-    with pytest.raises(ValueError, match="Unknown runtime 'tensorrt'. Known: onnxruntime, openvino"):
+    with pytest.raises(ValueError, match=r"Unknown runtime 'tensorrt'\. Known: onnxruntime, openvino"):
         open_session(path, "tensorrt")
     with pytest.raises(ValueError, match="Unknown precision 'f64'"):
         open_session(path, precision="f64")
@@ -88,7 +88,7 @@ def test_wrong_arguments(make_onnx: MakeOnnx, tmp_path: Path) -> None:
 def test_a_file_that_is_no_model_is_one_line(tmp_path: Path, runtime: str) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"this is no network")
-    with pytest.raises(ValueError, match="cannot open .*broken.onnx") as caught:
+    with pytest.raises(ValueError, match=r"cannot open .*broken\.onnx") as caught:
         open_session(path, runtime, 1)
     assert "\n" not in str(caught.value)
 
@@ -101,7 +101,9 @@ def test_onnxruntime_opens_no_xml(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-@pytest.mark.parametrize(("shape", "element"), [([1, 3, 64, 32], 1), ([1, 1, 64, 64], 1), ([8], 1), ([1, 3, 64, 64], 2)])
+@pytest.mark.parametrize(
+    ("shape", "element"), [([1, 3, 64, 32], 1), ([1, 1, 64, 64], 1), ([8], 1), ([1, 3, 64, 64], 2)]
+)
 def test_an_input_that_no_detector_has_is_described(
     tmp_path: Path, runtime: str, shape: list[int], element: int
 ) -> None:
