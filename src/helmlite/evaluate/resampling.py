@@ -3,7 +3,8 @@
 A bootstrap draws as many pictures as there are, with replacement, and asks for the accuracy again.  Matching does
 not change by that, only how often each picture counts.  So hotcoco matches once, detections are sorted once, and a
 resample is a vector of multiplicities: cumulative sums of weights give the precision at every true positive.
-With all weights 1 the result is COCO's own number; a picture of weight 2 counts as two equal pictures.
+With all weights 1 the result is COCO's own number; a picture of weight 2 counts as two equal pictures (up to the order
+of detections with exactly equal scores, which COCO leaves to the sort).
 """
 
 from __future__ import annotations

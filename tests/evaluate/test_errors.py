@@ -1,0 +1,104 @@
+"""Heads found, missed and invented, on scenes small enough to be counted by eye."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from helmlite.evaluate.errors import (
+    NEVER_FOUND,
+    Head,
+    Matches,
+    compare_heads,
+    match_class,
+    match_picture,
+    midpoint_above,
+    threshold_for_alarms,
+)
+
+A, B, FAR = (0, 0, 10, 10), (20, 0, 30, 10), (70, 70, 80, 80)
+
+
+def _matches(found: list[float], alarms: list[float], pictures: int = 10) -> Matches:
+    places = np.zeros(len(found), np.int64)
+    numbers = np.arange(len(found))
+    return Matches(np.array(found), places, numbers, np.array(alarms), np.zeros(len(alarms), np.int64), pictures)
+
+
+def test_each_head_is_taken_once_and_the_rest_are_alarms(found) -> None:  # type: ignore[no-untyped-def]
+    heads = np.array([A, B], dtype=np.float32)
+    detections = found([A, A, FAR, B], [0.6, 0.9, 0.8, 0.3], [1, 1, 1, 1])
+    scores, alarms = match_picture(detections, heads)
+    assert scores == pytest.approx([0.9, 0.3])
+    assert sorted(alarms) == pytest.approx([0.6, 0.8])  # the second box on A, and the one on nothing
+
+
+def test_a_detection_takes_the_head_that_it_overlaps_most(found) -> None:  # type: ignore[no-untyped-def]
+    heads = np.array([(0, 0, 10, 10), (2, 0, 12, 10)], dtype=np.float32)
+    scores, alarms = match_picture(found([(2, 0, 12, 10)], [0.5], [1]), heads)
+    assert scores.tolist() == [NEVER_FOUND, pytest.approx(0.5)]
+    assert len(alarms) == 0
+
+
+def test_overlap_of_exactly_one_half_is_enough(found) -> None:  # type: ignore[no-untyped-def]
+    heads = np.array([(0, 0, 10, 10)], dtype=np.float32)
+    assert match_picture(found([(0, 0, 5, 10)], [0.5], [1]), heads)[0].tolist() == [0.5]
+    assert match_picture(found([(0, 0, 4.9, 10)], [0.5], [1]), heads)[0].tolist() == [NEVER_FOUND]
+
+
+def test_other_classes_neither_find_nor_alarm(sample, found, predictions, dataset) -> None:  # type: ignore[no-untyped-def]
+    data = dataset(sample([A, B], [1, 0]), sample([], []))
+    matches = match_class(predictions(found([A, B], [0.9, 0.8], [0, 0]), found([FAR], [0.7], [1])), data, label=1)
+    assert matches.recall_at(0.0) == 0.0
+    assert (matches.head_count, matches.picture_count) == (1, 2)
+    assert matches.alarms_per_100(0.5) == 50.0
+    assert matches.alarms_at(0.71) == 0
+
+
+def test_no_heads_and_no_pictures(predictions, dataset) -> None:  # type: ignore[no-untyped-def]
+    matches = match_class(predictions(), dataset(), label=1)
+    assert matches.recall_at(0.5) is None
+    assert matches.alarms_per_100(0.5) == 0.0
+
+
+def test_the_threshold_lies_between_the_silenced_alarm_and_what_stays() -> None:
+    matches = _matches([0.9, 0.5, 0.25, 0.1], [0.8, 0.3, 0.2], pictures=100)
+    assert threshold_for_alarms(matches, 0.0) == pytest.approx(0.85)  # above 0.8, below 0.9
+    assert threshold_for_alarms(matches, 1.0) == pytest.approx(0.4)  # 0.3 is silent, 0.5 stays
+    assert threshold_for_alarms(matches, 2.0) == pytest.approx(0.225)
+    assert threshold_for_alarms(matches, 3.0) == 0.0
+    for allowed in (0, 1, 2, 3):
+        assert matches.alarms_at(threshold_for_alarms(matches, allowed)) == allowed
+
+
+def test_equal_alarms_fall_silent_together() -> None:
+    matches = _matches([0.9, 0.5], [0.5, 0.5], pictures=100)
+    threshold = threshold_for_alarms(matches, 1.0)
+    assert matches.alarms_at(threshold) == 0
+    assert matches.recall_at(threshold) == 0.5
+
+
+def test_just_above_the_highest_score() -> None:
+    assert 0.5 < midpoint_above(0.5, np.array([0.1, 0.5])) < 0.5000001
+
+
+def test_lost_and_won_heads_are_named(sample, found, predictions, dataset) -> None:  # type: ignore[no-untyped-def]
+    data = dataset(sample([], []), sample([A, B, FAR], [1, 0, 1]), sample([B], [1]))
+    before = predictions(found([], [], []), found([A, FAR], [0.9, 0.8], [1, 1]), found([B], [0.2], [1]))
+    after = predictions(found([FAR], [0.6], [1]), found([FAR], [0.7], [1]), found([B], [0.65], [1]))
+    matches = match_class(before, data, 1), match_class(after, data, 1)
+    changes = compare_heads(*matches, before, baseline_threshold=0.5, candidate_threshold=0.62)
+    assert changes.newly_missed == (Head(1, 0),)
+    assert changes.newly_found == (Head(2, 0),)
+    assert (changes.found_by_baseline, changes.found_by_candidate, changes.heads) == (2, 2, 3)
+    assert (changes.baseline_false_alarms, changes.candidate_false_alarms) == (0, 0)
+    assert changes.in_words() == "1 of 3 bare heads newly missed, 1 newly found"
+    assert changes.baseline_recall == pytest.approx(2 / 3)
+
+
+def test_no_bare_head_is_said_in_words(sample, predictions, found, dataset) -> None:  # type: ignore[no-untyped-def]
+    data, nothing = dataset(sample([], [])), predictions(found([], [], []))
+    matches = match_class(nothing, data, 1)
+    changes = compare_heads(matches, matches, nothing, 0.5, 0.5)
+    assert changes.in_words() == "no bare head is labelled here"
+    assert changes.candidate_recall is None

@@ -1,0 +1,241 @@
+"""The gate: three verdicts on intervals worked by hand, and on detectors made to lose what is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.roles import Class, with_roles
+from helmlite.detections import Detections
+from helmlite.evaluate.accuracy import Predictions
+from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.gate import (
+    change_in_words,
+    changes_at,
+    interval_in_words,
+    judge,
+    operating_point,
+    pictures_to_decide,
+    rule_of_three,
+    verdict_of,
+)
+
+
+def _heads(pictures: int, classes: tuple[Class, ...] = with_roles(["helmet", "no_helmet"])) -> Dataset:
+    """One helmet and one bare head in each picture, 40 pixels wide."""
+    boxes = np.array([(10, 10, 50, 50), (100, 10, 140, 50)], np.float32)
+    samples = [Sample(Path(f"{n}.jpg"), boxes, np.array([0, 1])) for n in range(pictures)]
+    return dataset_of(samples, classes, "val")
+
+
+def _perfect(dataset: Dataset) -> Predictions:
+    scores = np.random.default_rng(0).uniform(0.6, 0.95, (len(dataset), 2)).astype(np.float32)
+    found = [
+        Detections(sample.boxes_xyxy, row[: len(sample.labels)], sample.labels)
+        for sample, row in zip(dataset, scores, strict=True)
+    ]
+    return Predictions(tuple(found), tuple(range(len(dataset))))
+
+
+def _without(predictions: Predictions, label: int, pictures: range) -> Predictions:
+    found = [
+        item[item.labels != label] if number in pictures else item for number, item in enumerate(predictions.detections)
+    ]
+    return replace(predictions, detections=tuple(found))
+
+
+@pytest.mark.parametrize(
+    ("interval", "margin", "verdict"),
+    [
+        ((-0.5, 0.9), 1.0, "passed"),
+        ((-0.5, 1.0), 1.0, "passed"),
+        ((0.5, 1.1), 1.0, "undecided"),
+        ((1.0, 2.0), 1.0, "undecided"),
+        ((1.1, 2.0), 1.0, "failed"),
+        ((0.0, 0.0), 0.0, "passed"),
+    ],
+)
+def test_interval_against_margin(interval: tuple[float, float], margin: float, verdict: str) -> None:
+    assert verdict_of(interval, margin) == verdict
+
+
+def test_the_same_detections_pass_even_without_margin() -> None:
+    data = _heads(40)
+    verdict = judge(_perfect(data), _perfect(data), data, max_drop_points=0.0, max_recall_drop_points=0.0)
+    assert verdict.verdict == "passed"
+    check = verdict.check("mAP50-95")
+    assert check is not None
+    assert (check.loss_points, check.loss_ci95) == (0.0, (0.0, 0.0))
+    assert verdict.heads is not None
+    assert verdict.heads.in_words() == "0 of 40 bare heads newly missed, 0 newly found"
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert "No head changed, which 40 heads can show of any loss above 7.2 points only" in recall.says
+
+
+def test_half_of_the_heads_lost_fails_with_the_heads_counted() -> None:
+    data = _heads(40)
+    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(20)), data)
+    assert verdict.verdict == "failed"
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert recall.verdict == "failed"
+    assert recall.loss_points == pytest.approx(50.0)
+    assert "20 of 40 bare heads newly missed, 0 newly found" in recall.says
+    assert verdict.heads is not None
+    assert [head.picture for head in verdict.heads.newly_missed] == list(range(20))
+
+
+def test_one_head_of_forty_is_undecided_and_says_what_would_decide() -> None:
+    """Loss 2.5 points of recall, standard error 2.47: n' = 40 (1.96 * 2.47 / 0.5)^2, about 3750."""
+    data = _heads(40)
+    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(1)), data, max_drop_points=9)
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert (verdict.verdict, recall.verdict) == ("undecided", "undecided")
+    assert recall.pictures_to_decide == pytest.approx(3750, rel=0.15)
+    assert f"40 pictures cannot tell, about {recall.pictures_to_decide} would" in recall.says
+
+
+def test_a_dead_class_fails_though_the_mean_is_allowed_to_fall() -> None:
+    """The helmet class is gone: the mean loses 50 points, which --max-drop 60 allows."""
+    data = _heads(40)
+    verdict = judge(_perfect(data), _without(_perfect(data), 0, range(40)), data, max_drop_points=60)
+    mean, of_class = verdict.check("mAP50-95"), verdict.check("class helmet")
+    assert mean is not None
+    assert of_class is not None
+    assert mean.verdict == "passed"
+    assert of_class.verdict == "failed"
+    assert of_class.margin_points == pytest.approx(50.0)  # never half of what it had
+    assert verdict.verdict == "failed"
+    assert any(line.startswith("failed: class helmet") for line in verdict.says)
+
+
+def test_a_size_that_nobody_labelled_is_not_judged() -> None:
+    data = _heads(40)
+    verdict = judge(_perfect(data), _perfect(data), data)
+    large, medium = verdict.check("size large"), verdict.check("size medium")
+    assert large is not None
+    assert medium is not None
+    assert large.verdict == "not judged"
+    assert "0 boxes are too few" in large.says
+    assert medium.verdict == "passed"
+
+
+def test_lower_thresholds_buy_nothing() -> None:
+    """The candidate sees every head, but only among louder false alarms: at equal alarms it finds none."""
+    data = _heads(40)
+    baseline = _perfect(data)
+    noise = Detections(np.array([(200, 200, 240, 240)], np.float32), np.array([0.99], np.float32), np.array([1]))
+    candidate = replace(baseline, detections=tuple(_joined(noise, item) for item in baseline.detections))
+    verdict = judge(baseline, candidate, data, max_drop_points=90)
+    assert verdict.heads is not None
+    assert verdict.heads.candidate_false_alarms == 0
+    assert verdict.heads.found_by_candidate == 0
+    assert verdict.verdict == "failed"
+
+
+def _joined(first: Detections, second: Detections) -> Detections:
+    return Detections(
+        np.concatenate([first.boxes_xyxy, second.boxes_xyxy]),
+        np.concatenate([first.scores, second.scores]),
+        np.concatenate([first.labels, second.labels]),
+    )
+
+
+def test_recall_on_the_data_itself_is_what_the_heads_say(random_set) -> None:  # type: ignore[no-untyped-def]
+    for seed in range(8):
+        data, baseline = random_set(seed, pictures=40)
+        candidate = replace(baseline, detections=tuple(item[item.scores > 0.3] for item in baseline.detections))
+        verdict = judge(baseline, candidate, data, resamples=50)
+        check = verdict.check("recall of no_helmet")
+        assert verdict.heads is not None
+        assert check is not None
+        assert check.baseline == pytest.approx(verdict.heads.baseline_recall)
+        assert check.candidate == pytest.approx(verdict.heads.candidate_recall)
+        assert verdict.heads.candidate_false_alarms <= verdict.heads.baseline_false_alarms
+
+
+def test_too_few_pictures_are_undecided_with_the_reason() -> None:
+    data = _heads(12)
+    verdict = judge(_perfect(data), _perfect(data), data)
+    assert verdict.verdict == "undecided"
+    assert "12 independent pictures are too few for an interval (at least 20)" in verdict.says[0]
+
+
+def test_one_scene_is_one_picture() -> None:
+    data = _heads(40)
+    scenes = dataset_of([replace(item, group="gate") for item in data], data.classes, "val")
+    verdict = judge(_perfect(data), _perfect(data), scenes)
+    assert (verdict.verdict, verdict.pictures, verdict.units) == ("undecided", 40, 1)
+
+
+def test_without_the_role_it_says_what_cannot_be_said() -> None:
+    data = _heads(40, with_roles(["helmet", "dog"]))
+    verdict = judge(_perfect(data), _perfect(data), data)
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert verdict.heads is None
+    assert recall.verdict == "not judged"
+    assert "no class has the role no_helmet (the classes are helmet, dog" in recall.says
+    assert verdict.verdict == "passed"
+
+
+def test_a_role_of_which_nothing_is_labelled_is_undecided() -> None:
+    data = _heads(40)
+    nobody = dataset_of([replace(s, boxes_xyxy=s.boxes_xyxy[:1], labels=s.labels[:1]) for s in data], data.classes)
+    verdict = judge(_perfect(nobody), _perfect(nobody), nobody)
+    assert verdict.verdict == "undecided"
+    assert verdict.says[1] == "undecided: recall of no_helmet: no bare head is labelled here."
+
+
+@pytest.mark.parametrize("margins", [{"max_drop_points": -1.0}, {"max_recall_drop_points": float("nan")}])
+def test_a_margin_that_is_none_is_refused(margins: dict[str, float]) -> None:
+    data = _heads(2)
+    with pytest.raises(ValueError, match="is a loss in points and cannot be negative"):
+        judge(_perfect(data), _perfect(data), data, **margins)  # type: ignore[arg-type]
+
+
+def test_the_seed_decides_the_draws(random_set) -> None:  # type: ignore[no-untyped-def]
+    data, baseline = random_set(3, pictures=30)
+    candidate = replace(baseline, detections=tuple(item[item.scores > 0.3] for item in baseline.detections))
+    first, again, other = (judge(baseline, candidate, data, resamples=100, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first.checks[0].loss_ci95 != other.checks[0].loss_ci95
+
+
+def test_thresholds_of_val_are_kept_on_test() -> None:
+    val, test = _heads(30), _heads(25)
+    baseline, candidate = _perfect(val), _without(_perfect(val), 1, range(3))
+    point = operating_point(match_class(baseline, val, 1), match_class(candidate, val, 1))
+    changes = changes_at(point, _perfect(test), _without(_perfect(test), 1, range(4)), test)
+    assert changes is not None
+    assert changes.in_words() == "4 of 25 bare heads newly missed, 0 newly found"
+    assert changes.baseline_threshold == point.baseline_threshold
+    assert changes_at(point, _perfect(test), _perfect(test), test, role="rider") is None
+
+
+def test_how_many_pictures_decide() -> None:
+    """Standard error 2, loss 1, margin 3: 100 (1.96 * 2 / 2)^2 = 385 pictures."""
+    losses = np.array([1.0, *np.tile([-1.0, 3.0], 500)])
+    assert pictures_to_decide(losses, 3.0, 100) == 385
+    assert pictures_to_decide(losses, 1.0, 100) is None
+
+
+def test_a_gain_is_called_a_gain() -> None:
+    assert change_in_words(-0.4) == "0.40 points gained"
+    assert change_in_words(1.3) == "1.30 points lost"
+    assert change_in_words(0.0) == "unchanged"
+    assert change_in_words(None) == "unknown"
+    assert interval_in_words((0.1, 2.4)) == "a loss between 0.10 and 2.40"
+    assert interval_in_words((-0.3, 1.2)) == "between a gain of 0.30 and a loss of 1.20"
+    assert interval_in_words((-2.0, -1.0)) == "a gain between 1.00 and 2.00"
+
+
+def test_rule_of_three() -> None:
+    assert rule_of_three(54) == pytest.approx(5.4, abs=0.05)
+    assert rule_of_three(0) == 100.0
