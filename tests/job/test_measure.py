@@ -14,7 +14,7 @@ def _timing(milliseconds: float) -> PredictorTiming:
 
 
 def test_a_speed_up_is_split_by_cause() -> None:
-    """100 -> 50 by input size, -> 25 and later 20 -> 10 by structure (4x in all), 25 -> 20 by activation, -> 5 by INT8."""
+    """100 -> 50 by input size, -> 25 and 20 -> 10 by structure (4x), 25 -> 20 by activation, 10 -> 5 by INT8."""
     chain = [("fp32", ""), ("small", "input size"), ("cut", "structure"), ("relu", "activation")]
     chain += [("cut again", "structure"), ("int8", "precision")]
     timings = {"fp32": _timing(100), "small": _timing(50), "cut": _timing(25), "relu": _timing(20)}

@@ -1,7 +1,8 @@
-"""`helmlite models`: public helmet detectors by name."""
+"""`helmlite models` and `helmlite inspect`: which detectors there are, and where their redundancy is."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(list_models)
     group.command("get")(get_model)
     app.add_typer(group, name="models")
+    app.command("inspect")(inspect)
 
 
 def list_models() -> None:
@@ -37,3 +39,39 @@ def get_model(name: Annotated[str, typer.Argument(help="A name from `helmlite mo
     print(path)
     print(f"licence: {model.licence}")
     print(f"trained on: {model.training_data}")
+
+
+def inspect(
+    model: Annotated[str, typer.Argument(help="A .pt, a checkpoint folder, or a name of `helmlite models list`.")],
+    input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="PNG to draw the layers into.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="File for the same numbers.")] = None,
+) -> None:
+    """Shows what each convolution costs and what it could do without."""
+    import json
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from helmlite.compress.load import load_detector
+    from helmlite.compress.redundancy import draw_layers, inspect_layers
+    from helmlite.detector.macs import count_macs, count_parameters
+
+    detector = load_detector(model)
+    size = input_size or detector.architecture.input_size
+    layers = inspect_layers(detector, size)
+    table = Table("layer", "kind", "kernel", "params", "bytes", "MACs, M", "ms", "rank", "silent", "INT8 dB")
+    for layer in layers:
+        silent = "unknown" if layer.near_zero_share is None else f"{layer.near_zero_share:.0%}"
+        cells = [layer.path, layer.kind, "x".join(map(str, layer.shape)), f"{layer.params:,}", f"{layer.size_bytes:,}"]
+        cells += [f"{layer.macs / 1e6:.1f}", f"{layer.time_ms:.2f}", f"{layer.rank_share:.0%}", silent]
+        table.add_row(*cells, f"{layer.int8_db:.0f}")
+    Console(width=160).print(table)
+    macs, params = count_macs(detector.network, size), count_parameters(detector.network)
+    print(f"{model} at {size} px: {macs / 1e9:.2f} G multiply-accumulates, {params:,} parameters")
+    if plot is not None:
+        draw_layers(layers, f"{model} at {size} px").savefig(plot, dpi=110)
+        print(f"drawn in {plot}")
+    if json_file is not None:
+        json_file.write_text(json.dumps([asdict(layer) for layer in layers], indent=1), encoding="utf-8")
