@@ -1,101 +1,257 @@
-"""COCO data sets: one JSON file for each split, with pictures, categories and boxes (x, y, width, height)."""
+"""COCO data sets: one JSON file for each split, with pictures, categories and boxes (x, y, width, height).
+
+Crowd regions are left out: no detector is asked to find them one by one.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from helmlite.data.dataset import Dataset, Sample
-from helmlite.data.roles import with_roles
+from helmlite.data.labels import (
+    SPLITS,
+    Labels,
+    Problem,
+    Row,
+    SplitFiles,
+    dataset_from_files,
+    labels_of_rows,
+    read_text,
+)
 
-_SPLITS = ("train", "val", "test")
+_SPLIT_WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(?![a-z])", re.IGNORECASE)
+_ID = re.compile(r'"id"\s*:\s*(-?\d+|"[^"\\]*")')
+_GROUP_KEYS = ("group", "video_id", "scene")
 
 
 def is_coco(source: Path) -> bool:
-    """Whether this is a COCO JSON, or a folder that holds one for each split."""
+    """Whether this is a JSON file, or a folder that holds a COCO JSON for some split."""
     return (source.is_file() and source.suffix.lower() == ".json") or (source.is_dir() and bool(_files(source)))
 
 
 def coco_splits(source: Path) -> tuple[str, ...]:
-    """Splits that a folder has a JSON for; a single file is the split that its name says, or `train`."""
-    return tuple(_files(source)) if source.is_dir() else (_split_in_name(source) or "train",)
+    """Splits that a folder has a JSON for, or that a file and its neighbours of the same name make up.
+
+    `instances_val.json` brings `instances_train.json`; a file whose name says no split is `train`.
+    """
+    return tuple(_files(source))
 
 
 def load_coco(source: Path, split: str, roles: Mapping[str, str] | None = None) -> Dataset:
-    """One split of a COCO data set.  Crowd regions are left out.
+    """One split of a COCO data set.  Raises ValueError where it is not there or not COCO."""
+    return dataset_from_files(open_coco(source, split), roles)
 
-    A single JSON file is taken as the split that is asked for.  Raises ValueError where it does not fit.
-    """
-    path = source if source.is_file() else _files(source).get(split)
-    if path is None:
+
+def open_coco(source: Path, split: str) -> SplitFiles:
+    """The pictures of one split and a way to their labels."""
+    found = _files(source)
+    if split not in found:
         raise ValueError(
-            f"{source}: no COCO JSON for the split '{split}'; found {', '.join(_files(source)) or 'none'}."
+            f"{source}: no COCO JSON for the split '{split}'; found {', '.join(found) or 'none'} "
+            "(a file's or folder's name says its split: instances_train.json, valid/_annotations.coco.json)."
         )
-    content = _read(path)
-    categories = sorted(content["categories"], key=lambda item: item["id"])
-    number = {item["id"]: index for index, item in enumerate(categories)}
-    boxes_of: dict[Any, list[tuple[int, list[float]]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        if not annotation.get("iscrowd") and annotation.get("category_id") in number:
-            boxes_of[annotation["image_id"]].append((number[annotation["category_id"]], annotation["bbox"]))
-    images = content["images"]
-    if not images:
+    path = found[split]
+    content, text = _read(path)
+    if not content["images"]:
         raise ValueError(f"{path}: the split '{split}' has no pictures.")
+    images = [_checked_image(path, index, image) for index, image in enumerate(content["images"])]
+    categories = sorted(content["categories"], key=lambda item: (isinstance(item["id"], str), item["id"]))
+    number = {_key(item["id"]): index for index, item in enumerate(categories)}
+    names = tuple(str(item["name"]) for item in categories)
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: two categories have the same name: {', '.join(names)}.")
+    annotations_of: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for annotation in content["annotations"]:
+        if not annotation.get("iscrowd"):
+            annotations_of[_key(annotation.get("image_id"))].append(annotation)
+    line_of = _lines_of(text)
     paths = tuple(_image_path(path, split, str(image["file_name"])) for image in images)
 
-    def load(index: int) -> Sample:
-        labelled = boxes_of[images[index]["id"]]
-        xywh = np.array([box for _, box in labelled], np.float32).reshape(-1, 4)
-        corners = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-        return Sample(paths[index], corners, np.array([label for label, _ in labelled], np.int64))
+    def read(index: int) -> Labels:
+        rows: list[Row] = []
+        problems: list[Problem] = []
+        for annotation in annotations_of[_key(images[index]["id"])]:
+            row, line = _row(annotation, number), line_of.get(_key(annotation.get("id")), 0)
+            if isinstance(row, tuple):
+                rows.append((*row, line))
+            else:
+                kind = "unknown-class" if row.startswith("category") else "not-a-box"
+                message = f"annotation {annotation.get('id')}: {row}"
+                problems.append(Problem(kind, path, line or None, message))
+        width, height = images[index].get("width"), images[index].get("height")
+        return labels_of_rows(rows, path, problems, stated_size=(width, height) if width and height else None)
 
-    return Dataset(with_roles([str(item["name"]) for item in categories], roles), paths, load, split, source)
+    groups = tuple(_group(image) for image in images)
+    return SplitFiles(source, split, names, paths, read, groups if any(groups) else ())
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def coco_strays(source: Path) -> tuple[Problem, ...]:
+    """Annotations whose picture is not among the images."""
+    strays = []
+    for path in _files(source).values():
+        content, text = _read(path)
+        known, line_of = {_key(image.get("id")) for image in content["images"]}, _lines_of(text)
+        for annotation in content["annotations"]:
+            if _key(annotation.get("image_id")) not in known:
+                message = f"annotation {annotation.get('id')}: no picture with id {annotation.get('image_id')}"
+                line = line_of.get(_key(annotation.get("id")))
+                strays.append(Problem("label-without-picture", path, line, message))
+    return tuple(strays)
+
+
+def write_coco(
+    path: Path,
+    samples: Sequence[Sample],
+    image_names: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    names: Sequence[str],
+) -> None:
+    """The JSON of one split.  image_names: each picture's path, counted from a folder where `load_coco` looks."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (sample, name, size) in enumerate(zip(samples, image_names, sizes), start=1):
+        group = {"group": sample.group} if sample.group else {}
+        images.append({"id": number, "file_name": name, "width": size[0], "height": size[1], **group})
+        for label, (left, top, right, bottom) in zip(sample.labels.tolist(), sample.boxes_xyxy.astype(float).tolist()):
+            box = [round(value, 4) for value in (left, top, right - left, bottom - top)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": label + 1,
+                    "bbox": box,
+                    "area": round(box[2] * box[3], 4),
+                    "iscrowd": 0,
+                }
+            )
+    parts = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": index, "name": name} for index, name in enumerate(names, start=1)],
+    }
+    # one entry a line: a finding can name the line, and a diff shows what changed
+    blocks = (
+        f'"{key}": [\n' + ",\n".join(json.dumps(item, ensure_ascii=False) for item in rows) + "\n]"
+        for key, rows in parts.items()
+    )
+    path.write_text("{" + ",\n".join(blocks) + "}\n", encoding="utf-8")
+
+
+def _files(source: Path) -> dict[str, Path]:
+    """Split -> its JSON."""
+    if source.is_file():
+        own = _split_of(source)
+        if own is None:
+            return {"train": source}
+        return {split: path for split in SPLITS if (path := _neighbour(source, own, split)).is_file()}
     found: dict[str, Path] = {}
-    for place in (folder, folder / "annotations"):
+    for place in (source, source / "annotations", *(source / name for name in ("train", "valid", "val", "test"))):
         for path in sorted(place.glob("*.json")) if place.is_dir() else []:
-            split = _split_in_name(path)
+            split = _split_of(path)
             if split and split not in found and _looks_like_coco(path):
                 found[split] = path
-    return found
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def _neighbour(path: Path, own: str, split: str) -> Path:
+    """The file beside this one that differs in the split's name alone."""
+    if own == split:
+        return path
+    words = {"val": ("val", "valid", "validation")}.get(split, (split,))
+    candidates = [path.with_name(_SPLIT_WORD.sub(word, path.name, count=1)) for word in words]
+    if _SPLIT_WORD.search(path.name) is None:  # the folder has the split's name
+        candidates = [path.parent.parent / word / path.name for word in words]
+    return next((item for item in candidates if item.is_file() and item != path), candidates[0])
+
+
+def _split_of(path: Path) -> str | None:
+    """What the file's name says, else its folder's where that is nothing but a split's name."""
+    word = _SPLIT_WORD.search(path.stem) or _SPLIT_WORD.fullmatch(path.parent.name)
+    if word is None:
+        return None
+    return "val" if word.group(1).lower().startswith("val") else word.group(1).lower()
 
 
 def _looks_like_coco(path: Path) -> bool:
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open("rb") as file:
         start = file.read(4096)
-    return any(f'"{key}"' in start for key in ("images", "annotations", "categories", "info"))
+    return any(f'"{key}"'.encode() in start for key in ("images", "annotations", "categories"))
 
 
-def _split_in_name(path: Path) -> str | None:
-    name = path.stem.lower().replace("valid", "val")
-    return next((split for split in _SPLITS if split in name), None)
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    text = read_text(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not readable as JSON ({error}).") from error
-    missing = [key for key in ("images", "annotations", "categories") if key not in content]
-    if not isinstance(content, dict) or missing:
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
+    if missing:
         raise ValueError(
             f"{path}: a COCO JSON needs images, annotations and categories; missing: {', '.join(missing)}."
         )
-    return content
+    if not all(isinstance(item, dict) for key in keys for item in content[key]):
+        raise ValueError(f"{path}: images, annotations and categories must be lists of objects.")
+    if not all({"id", "name"} <= set(item) for item in content["categories"]):
+        raise ValueError(f"{path}: a category needs 'id' and 'name'.")
+    return content, text
+
+
+def _checked_image(path: Path, index: int, image: dict[str, Any]) -> dict[str, Any]:
+    if "id" not in image or not image.get("file_name"):
+        raise ValueError(f"{path}: image number {index} needs 'id' and 'file_name'.")
+    return image
+
+
+def _row(annotation: dict[str, Any], number: Mapping[Any, int]) -> tuple[tuple[float, float, float, float], int] | str:
+    """Box (xyxy) and label of an annotation, or what is wrong with it."""
+    category, box = annotation.get("category_id"), annotation.get("bbox")
+    try:
+        left, top, width, height = (float(value) for value in box or ())
+    except (TypeError, ValueError):
+        return f"'bbox' must be four numbers; got {str(box)[:60]}"
+    if not np.isfinite([left, top, width, height]).all():
+        return "a number of the 'bbox' is not finite"
+    if _key(category) not in number:
+        return f"category {category} is not among the categories"
+    return (left, top, left + width, top + height), number[_key(category)]
+
+
+def _lines_of(text: str) -> dict[Any, int]:
+    """Id of each annotation -> the line where the id stands."""
+    ends = [match.start() for match in re.finditer("\n", text)]
+    found: dict[Any, int] = {}
+    for match in _ID.finditer(text, max(text.find('"annotations"'), 0)):
+        # lists that come after the annotations have ids too: the first of equal ones is the annotation's
+        found.setdefault(json.loads(match.group(1)), bisect_right(ends, match.start()) + 1)
+    return found
+
+
+def _key(value: Any) -> Any:
+    """An id as a dictionary's key, whatever a file put there."""
+    return value if isinstance(value, (int, str)) else repr(value)
+
+
+def _group(image: dict[str, Any]) -> str | None:
+    return next((str(image[key]) for key in _GROUP_KEYS if image.get(key) not in (None, "")), None)
 
 
 def _image_path(path: Path, split: str, name: str) -> Path:
     """The picture beside the JSON, in images/, in the split's folder, or one level up."""
-    folders = [path.parent, path.parent.parent]
-    for folder in folders:
-        for place in (folder, folder / "images", folder / split, folder / "images" / split, folder / f"{split}2017"):
+    name = name.replace("\\", "/")
+    words = ("val", "valid") if split == "val" else (split,)
+    for folder in (path.parent, path.parent.parent):
+        places = [folder, folder / "images", folder / f"{split}2017"]
+        places += [top / word for top in (folder, folder / "images") for word in words]
+        for place in places:
             if (place / name).is_file():
                 return place / name
     return path.parent / name

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from helmlite.data.image_files import is_truncated, size_from_header
 from helmlite.data.roles import Class
 from helmlite.detections import Image
 
@@ -71,10 +72,18 @@ class Dataset:
         )
 
     def sha256(self) -> str:
-        """Hash of the classes and, in order, of every image file's and label's content."""
+        """Hash of the classes and, in order, of every image file's and label's content.
+
+        A picture that cannot be opened counts as such: with or without it, the hash differs.
+        """
         digest = hashlib.sha256(repr([(item.name, item.role) for item in self.classes]).encode())
-        for sample in self:
-            digest.update(hashlib.sha256(sample.image_path.read_bytes()).digest())
+        for index in range(len(self)):
+            try:
+                sample = self[index]
+                digest.update(hashlib.sha256(_content(sample.image_path)).digest())
+            except UnreadableImageError:
+                digest.update(b"unreadable")
+                continue
             digest.update(np.round(sample.boxes_xyxy.astype(np.float64), 2).tobytes())
             digest.update(sample.labels.astype(np.int64).tobytes())
         return digest.hexdigest()
@@ -98,18 +107,30 @@ def dataset_of(samples: list[Sample], classes: tuple[Class, ...], split: str = "
 
 
 def read_image(path: Path) -> Image:
-    """The picture as (H, W, 3) RGB uint8, whatever letters its path holds.  Raises UnreadableImageError."""
-    try:
-        encoded = np.fromfile(path, dtype=np.uint8)  # cv2.imread fails on non-ASCII paths on some systems
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if encoded.size else None
+    """The picture as (H, W, 3) RGB uint8, whatever letters its path holds.
+
+    Raises UnreadableImageError, also for a truncated file, which decoders would fill with grey.
+    """
+    encoded = _content(path)
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
     if decoded is None:
-        raise UnreadableImageError(f"{path}: not a readable picture ({encoded.size} bytes)")
+        raise UnreadableImageError(f"{path}: not a readable picture ({len(encoded)} bytes)")
+    if is_truncated(encoded):
+        raise UnreadableImageError(f"{path}: the picture is cut off, its end is missing ({len(encoded)} bytes)")
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of a picture as `read_image` gives it.  Raises UnreadableImageError."""
-    height, width = read_image(path).shape[:2]
-    return width, height
+    """Width and height of a picture as `read_image` gives it, from its header.  Raises UnreadableImageError."""
+    size = size_from_header(_content(path))
+    if size is None:
+        height, width = read_image(path).shape[:2]
+        return width, height
+    return size
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()  # cv2.imread fails on non-ASCII paths on some systems
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from error

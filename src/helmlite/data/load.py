@@ -6,98 +6,126 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from helmlite.data.coco import coco_splits, is_coco, load_coco
-from helmlite.data.dataset import Dataset, UnreadableImageError
-from helmlite.data.roles import Class, index_of_role
-from helmlite.data.voc import is_voc, load_voc, voc_splits
-from helmlite.data.yolo import load_yolo, read_yolo_config
+from helmlite.data.coco import coco_splits, coco_strays, is_coco, open_coco
+from helmlite.data.dataset import Dataset
+from helmlite.data.labels import Problem, SplitFiles, dataset_from_files
+from helmlite.data.roles import Class
+from helmlite.data.voc import is_voc, open_voc, voc_splits, voc_strays
+from helmlite.data.yolo import load_yolo, open_yolo, read_yolo_config, yolo_strays
+
+_CONFIG_NAMES = ("data.yaml", "data.yml", "dataset.yaml")
 
 
 def load_dataset(source: Path | str, split: str = "train", roles: Mapping[str, str] | None = None) -> Dataset:
     """One split of a YOLO (`data.yaml`), Pascal VOC (folder) or COCO (JSON file or folder) data set.
 
     roles: class name -> role, where the usual names do not tell.
-    Raises ValueError where nothing is found, naming what was looked for.
+    Raises ValueError where nothing is found, naming what was looked for, and for a split that is missing or empty.
     """
-    path, kind = _recognized(Path(source))
+    path, kind = _recognized(source)
     if kind == "yolo":
         return load_yolo(path, split, roles)
-    if kind == "voc":
-        return load_voc(path, split, roles)
-    return load_coco(path, split, roles)
+    return dataset_from_files(open_split(source, split), roles)
+
+
+def open_split(source: Path | str, split: str) -> SplitFiles:
+    """The pictures and label files of one split as they are, with whatever is wrong in them."""
+    path, kind = _recognized(source)
+    return {"yolo": open_yolo, "voc": open_voc, "coco": open_coco}[kind](path, split)
+
+
+def format_of(source: Path | str) -> str:
+    """`yolo`, `voc` or `coco`.  Raises ValueError where it is none of them."""
+    return _recognized(source)[1]
 
 
 def splits_of(source: Path | str) -> tuple[str, ...]:
     """Names of the splits that a data set has."""
-    path, kind = _recognized(Path(source))
+    path, kind = _recognized(source)
     if kind == "yolo":
         return tuple(read_yolo_config(path).splits)
     return voc_splits(path) if kind == "voc" else coco_splits(path)
 
 
+def strays_of(source: Path | str) -> tuple[Problem, ...]:
+    """Labels of a data set that belong to no picture, and pictures that were forgotten."""
+    path, kind = _recognized(source)
+    return {"yolo": yolo_strays, "voc": voc_strays, "coco": coco_strays}[kind](path)
+
+
 def match_classes(dataset: Dataset, classes: Sequence[Class]) -> Dataset:
     """The data set with its labels in the numbering of a detector's `classes`.
 
-    Classes meet by role first, then by name; labels that the detector has no class for are dropped.
+    Classes meet by role first (the one of the same name where the detector has several of that role), then by name;
+    labels that the detector has no class for are dropped.
     Raises ValueError where no class matches.
     """
-    index_of: dict[int, int] = {}
-    for index, item in enumerate(dataset.classes):
-        target = index_of_role(classes, item.role) if item.role else None
-        if target is None:
-            target = next((k for k, other in enumerate(classes) if other.name.lower() == item.name.lower()), None)
-        if target is not None:
-            index_of[index] = target
+    found = {index: _match(item, classes) for index, item in enumerate(dataset.classes)}
+    index_of = {index: target for index, target in found.items() if target is not None}
     if not index_of:
         raise ValueError(
-            f"No class of the data ({_listing(dataset.classes)}) matches one of the model ({_listing(classes)}). "
-            "Say what they mean, for instance --role no_helmet=NAME --role helmet=NAME."
+            f"No class of the data matches one of the model: the data's classes are {_listing(dataset.classes)}; "
+            f"the model's are {_listing(classes)}; give --role, for instance --role no_helmet=NAME."
         )
     return dataset.with_classes(tuple(classes), index_of)
 
 
-def readable(dataset: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    """The data set without the pictures or labels that cannot be read, and one line for each of those, saying why.
+def readable(dataset: Dataset) -> tuple[Dataset, list[str]]:
+    """The data set without the pictures or labels that cannot be read, and "path: why" for each of those.
 
-    Raises ValueError where none can be read.
+    Decodes every picture once.  Raises ValueError where none can be read.
     """
-    good, problems = [], []
+    good: list[int] = []
+    problems: list[str] = []
     for index in range(len(dataset)):
         try:
             dataset[index].read_image()
+        except (ValueError, OSError) as error:
+            problems.append(" ".join(str(error).split()))
+        else:
             good.append(index)
-        except (UnreadableImageError, ValueError) as error:
-            problems.append(str(error))
     if not good:
-        raise ValueError(f"None of the {len(dataset)} pictures can be read; the first: {problems[0]}")
-    return (dataset.subset(good) if problems else dataset), tuple(problems)
+        first = f"; the first: {problems[0]}" if problems else "."
+        raise ValueError(f"None of the {len(dataset)} pictures can be read{first}")
+    return (dataset.subset(good) if problems else dataset), problems
 
 
 def merged(datasets: Sequence[Dataset]) -> Dataset:
-    """Several data sets as one, in their order; all must have the same classes."""
-    first = datasets[0]
-    if any(item.classes != first.classes for item in datasets):
+    """Several data sets as one, in their order.  Raises ValueError for none, or where classes or roles differ."""
+    if not datasets or any(item.classes != datasets[0].classes for item in datasets):
         raise ValueError("Only data sets with the same classes and roles can be joined.")
     places = [(item, index) for item in datasets for index in range(len(item))]
     paths = tuple(path for item in datasets for path in item.image_paths)
-    return replace(first, image_paths=paths, load=lambda index: places[index][0][places[index][1]])
+    return replace(datasets[0], image_paths=paths, load=lambda index: places[index][0][places[index][1]])
 
 
-def _recognized(source: Path) -> tuple[Path, str]:
-    if source.suffix.lower() in (".yaml", ".yml"):
-        if not source.is_file():
-            raise ValueError(f"{source}: no such file.")
-        return source, "yolo"
-    if source.is_dir() and (source / "data.yaml").is_file():
-        return source / "data.yaml", "yolo"
-    if is_coco(source):
-        return source, "coco"
-    if is_voc(source):
-        return source, "voc"
-    if not source.exists():
-        raise ValueError(f"{source}: no such file or folder.")
+def _match(item: Class, classes: Sequence[Class]) -> int | None:
+    """Index of the detector's class that means the same; equal names with different roles do not."""
+    same_name = [index for index, other in enumerate(classes) if other.name.casefold() == item.name.casefold()]
+    by_name = [
+        index for index in same_name if None in (item.role, classes[index].role) or item.role == classes[index].role
+    ]
+    by_role = [index for index, other in enumerate(classes) if item.role and other.role == item.role]
+    both = [index for index in by_name if index in by_role]
+    return next(iter([*both, *by_role, *by_name]), None)
+
+
+def _recognized(source: Path | str) -> tuple[Path, str]:
+    path = Path(source)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder.")
+    if path.suffix.lower() in (".yaml", ".yml") and path.is_file():
+        return path, "yolo"
+    for name in _CONFIG_NAMES:
+        if (path / name).is_file():
+            return path / name, "yolo"
+    if is_coco(path):
+        return path, "coco"
+    if is_voc(path):
+        return path, "voc"
     raise ValueError(
-        f"{source}: no data set found. Looked for a YOLO data.yaml, a COCO JSON, and a folder of Pascal VOC XML files."
+        f"{path}: no data set found. Looked for a YOLO data.yaml, a COCO JSON for each split (instances_train.json "
+        "...) and Pascal VOC XML files (in annotations/, beside the pictures, or in train/, val/, test/)."
     )
 
 

@@ -6,7 +6,7 @@ Segmentation polygons (`class x1 y1 x2 y2 ...`) are read as their bounding boxes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,22 @@ from typing import Any
 import numpy as np
 import yaml
 
-from helmlite.boxes import xywh_to_xyxy
-from helmlite.data.dataset import Dataset, Sample, image_size
-from helmlite.data.roles import with_roles
+from helmlite.boxes import xywh_to_xyxy, xyxy_to_xywh
+from helmlite.data.dataset import Dataset, Sample
+from helmlite.data.labels import (
+    SPLITS,
+    Labels,
+    Problem,
+    Row,
+    SplitFiles,
+    dataset_from_files,
+    groups_of,
+    is_picture,
+    labels_of_rows,
+    read_text,
+)
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+_OTHER_KEYS = {"val": ("valid", "validation")}
 
 
 @dataclass(frozen=True)
@@ -33,22 +44,33 @@ class YoloConfig:
 def read_yolo_config(path: Path) -> YoloConfig:
     """The class names and splits of a `data.yaml`.  Raises ValueError where it is not one."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
         raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
     if not isinstance(content, dict) or "names" not in content:
         raise ValueError(f"{path}: a YOLO data.yaml needs 'names' (class names) and 'train', 'val' or 'test'.")
     root = _root(path, content.get("path"))
-    splits = {
-        split: tuple(root / str(item) for item in (entry if isinstance(entry, list) else [entry]))
-        for split, entry in ((name, content.get(name)) for name in ("train", "val", "test"))
-        if entry
-    }
+    splits = {}
+    for split in SPLITS:
+        entry = next((content[key] for key in (split, *_OTHER_KEYS.get(split, ())) if content.get(key)), None)
+        if entry:
+            splits[split] = tuple(_place(root, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
     return YoloConfig(path, _names(path, content["names"]), splits)
 
 
 def load_yolo(path: Path, split: str, roles: Mapping[str, str] | None = None) -> Dataset:
-    """One split of a YOLO data set.  Raises ValueError for an unknown or empty split."""
+    """One split of a YOLO data set.  Raises ValueError for an unknown or empty split, or one without any label file."""
+    files = open_yolo(path, split)
+    if not any(label_path_of(image).is_file() for image in files.image_paths):
+        expected = label_path_of(files.image_paths[0])
+        raise ValueError(
+            f"{path}: no picture of the split '{split}' has a label file (looked for {expected} and so on)."
+        )
+    return dataset_from_files(files, roles)
+
+
+def open_yolo(path: Path, split: str) -> SplitFiles:
+    """The pictures of one split and a way to their labels.  Raises ValueError for an unknown or empty split."""
     config = read_yolo_config(path)
     if split not in config.splits:
         known = ", ".join(config.splits) or "none"
@@ -57,92 +79,143 @@ def load_yolo(path: Path, split: str, roles: Mapping[str, str] | None = None) ->
     if not image_paths:
         raise ValueError(f"{path}: the split '{split}' has no pictures ({config.splits[split][0]}).")
 
-    def load(index: int) -> Sample:
-        return read_yolo_sample(image_paths[index], len(config.names))
+    def read(index: int) -> Labels:
+        return read_yolo_labels(label_path_of(image_paths[index]), len(config.names))
 
-    return Dataset(with_roles(config.names, roles), image_paths, load, split, path)
-
-
-def read_yolo_sample(image_path: Path, class_count: int) -> Sample:
-    """A picture's boxes; no label file means no boxes.  Raises ValueError (file and line) for a malformed label."""
-    label_path = label_path_of(image_path)
-    rows = list(label_rows(label_path, class_count)) if label_path.is_file() else []
-    if not rows:
-        return Sample(image_path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-    width, height = image_size(image_path)
-    table = np.array(rows, dtype=np.float32)
-    boxes = xywh_to_xyxy(table[:, 1:]) * np.array([width, height, width, height])
-    return Sample(image_path, boxes.astype(np.float32), table[:, 0].astype(np.int64))
+    groups = groups_of(path.parent, image_paths)
+    return SplitFiles(path, split, config.names, image_paths, read, groups)
 
 
-def label_rows(label_path: Path, class_count: int) -> Iterator[tuple[float, float, float, float, float]]:
-    """(class, cx, cy, width, height) of each line.  Raises ValueError naming file and line."""
-    for number, line in enumerate(label_path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+def read_yolo_labels(label_path: Path, class_count: int) -> Labels:
+    """The boxes of one label file, in parts of the picture; none where there is no such file."""
+    if not label_path.is_file():
+        return labels_of_rows([], None, in_parts=True)
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    try:
+        lines = read_text(label_path).splitlines()
+    except ValueError as error:
+        return labels_of_rows([], label_path, [Problem("not-a-box", label_path, None, str(error))], in_parts=True)
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        try:
-            label, *rest = (float(word) for word in line.split())
-        except ValueError as error:
-            raise ValueError(f"{label_path}:{number}: not a row of numbers: '{line[:60]}'.") from error
-        if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
-            raise ValueError(
-                f"{label_path}:{number}: expected 'class cx cy width height', got {len(rest) + 1} numbers."
-            )
-        if not 0 <= label < class_count or label != int(label):
-            raise ValueError(f"{label_path}:{number}: class {label:g}, but data.yaml names {class_count} classes.")
-        if not np.isfinite(rest).all():
-            raise ValueError(f"{label_path}:{number}: a coordinate is not a finite number.")
-        yield (label, *(rest if len(rest) == 4 else _bounds(rest)))
+        found = _row(line, class_count)
+        if isinstance(found, tuple):
+            rows.append((found[0], found[1], number))
+        else:
+            kind = "unknown-class" if found.startswith("class") else "not-a-box"
+            problems.append(Problem(kind, label_path, number, found))
+    return labels_of_rows(rows, label_path, problems, in_parts=True)
 
 
 def label_path_of(image_path: Path) -> Path:
-    """`.../images/a.jpg` -> `.../labels/a.txt` (the last folder called images); else beside the picture."""
+    """`.../images/a.jpg` -> `.../labels/a.txt` (the last folder called images); `a.txt` beside the picture where
+    only that exists or no folder is called images.
+    """
+    beside = image_path.with_suffix(".txt")
     parts = list(image_path.parts)
     for index in range(len(parts) - 2, -1, -1):
         if parts[index] == "images":
             parts[index] = "labels"
-            return Path(*parts).with_suffix(".txt")
-    return image_path.with_suffix(".txt")
+            in_labels = Path(*parts).with_suffix(".txt")
+            return beside if beside.is_file() and not in_labels.is_file() else in_labels
+    return beside
+
+
+def yolo_strays(path: Path) -> tuple[Problem, ...]:
+    """Label files, in the folders where labels are looked for, whose picture does not exist."""
+    config = read_yolo_config(path)
+    images = {image for entries in config.splits.values() for entry in entries for image in _images_of(entry)}
+    listed = {label_path_of(image) for image in images}
+    lists = {entry for entries in config.splits.values() for entry in entries}
+    on_disk = {item.with_suffix("") for folder in {image.parent for image in images} for item in _pictures_in(folder)}
+    image_folder_of = {label_path_of(image).parent: image.parent for image in images}
+    strays = []
+    for label_folder, image_folder in sorted(image_folder_of.items()):
+        for label in sorted(label_folder.glob("*.txt")) if label_folder.is_dir() else ():
+            if label in listed or label in lists or label.name == "classes.txt":
+                continue
+            if image_folder / label.stem not in on_disk:
+                strays.append(Problem("label-without-picture", label, None, f"no picture '{label.stem}' for it"))
+    return tuple(strays)
+
+
+def write_yolo_labels(path: Path, sample: Sample, size: tuple[int, int]) -> None:
+    """The label file of one picture of this width and height: eight decimals, a hundredth pixel on any picture."""
+    parts = xyxy_to_xywh(sample.boxes_xyxy.astype(np.float64)) / np.array([*size, *size], np.float64)
+    rows = (" ".join([str(label), *(f"{value:.8f}" for value in box)]) for label, box in zip(sample.labels, parts))
+    path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+
+
+def write_yolo_config(path: Path, names: Sequence[str], splits: Mapping[str, str]) -> None:
+    """A `data.yaml`.  splits: name -> folder of pictures, counted from the file's own folder."""
+    content = {**splits, "names": dict(enumerate(names))}
+    path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def _row(line: str, class_count: int) -> tuple[tuple[float, float, float, float], int] | str:
+    """Box (xyxy, in parts) and class of one line, or what is wrong with it."""
+    try:
+        label, *rest = (float(word) for word in line.split())
+    except ValueError:
+        return f"not a row of numbers: '{line.strip()[:60]}'"
+    if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
+        return f"expected 'class cx cy width height', got {len(rest) + 1} numbers"
+    if not np.isfinite([label, *rest]).all():
+        return "a number is not finite"
+    if not 0 <= label < class_count or label != int(label):
+        return f"class {label:g}, but data.yaml names {class_count} classes"
+    if len(rest) == 4:
+        left, top, right, bottom = xywh_to_xyxy(np.array([rest]))[0].tolist()
+    else:
+        left, top, right, bottom = min(rest[0::2]), min(rest[1::2]), max(rest[0::2]), max(rest[1::2])
+    return (left, top, right, bottom), int(label)
 
 
 def _root(path: Path, stated: Any) -> Path:
     """`path:` in data.yaml, where such a folder exists; else the folder of the file."""
-    if stated:
-        root = Path(str(stated))
-        for candidate in (root, path.parent / root):
-            if candidate.is_absolute() and candidate.is_dir():
-                return candidate
-        if (path.parent / root).is_dir():
-            return (path.parent / root).resolve()
+    if stated and (path.parent / str(stated)).is_dir():  # an absolute path stays itself
+        return (path.parent / str(stated)).resolve()
     return path.parent.resolve()
 
 
+def _place(root: Path, entry: str) -> Path:
+    """A split's folder or list.  Roboflow writes `../train/images` where it means `train/images`: both are tried."""
+    place = root / entry
+    without = root / entry.removeprefix("../")
+    return without if not place.exists() and without.exists() else place
+
+
 def _names(path: Path, stated: Any) -> tuple[str, ...]:
-    if isinstance(stated, dict):
-        if sorted(stated) != list(range(len(stated))):
-            raise ValueError(f"{path}: 'names' must be numbered 0, 1, 2, ... without gaps; got {sorted(stated)}.")
-        return tuple(str(stated[index]) for index in range(len(stated)))
-    if isinstance(stated, list) and stated:
-        return tuple(str(name) for name in stated)
-    raise ValueError(f"{path}: 'names' must be a list or a mapping of class names.")
+    if isinstance(stated, dict) and stated:
+        if set(stated) != set(range(len(stated))):
+            raise ValueError(f"{path}: 'names' must be numbered 0, 1, 2, ... without gaps; got {list(stated)}.")
+        names = [str(stated[index]) for index in range(len(stated))]
+    elif isinstance(stated, list) and stated:
+        names = [str(name) for name in stated]
+    else:
+        raise ValueError(f"{path}: 'names' must be a list or a mapping of class names.")
+    if len(set(names)) != len(names):
+        raise ValueError(f"{path}: 'names' holds a name twice: {', '.join(names)}.")
+    return tuple(names)
 
 
 def _images_of(entry: Path) -> list[Path]:
     """Pictures of a folder (searched through) or of a list file (`./` counts from the list's own folder)."""
     if entry.is_dir():
-        return sorted(item for item in entry.rglob("*") if item.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(_pictures_in(entry))
     if not entry.is_file():
         raise ValueError(f"{entry}: no such folder or list of pictures.")
-    lines = [line.strip() for line in entry.read_text(encoding="utf-8-sig").splitlines()]
+    if is_picture(entry):
+        raise ValueError(f"{entry}: a picture, where a folder or a list of pictures was expected.")
+    lines = [line.strip() for line in read_text(entry).splitlines()]
     return [_listed(entry.parent, line) for line in lines if line]
 
 
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    return (item for item in folder.rglob("*") if is_picture(item))
+
+
 def _listed(folder: Path, line: str) -> Path:
-    path = Path(line.removeprefix("./")) if line.startswith("./") else Path(line)
-    return path if path.is_absolute() else folder / path
-
-
-def _bounds(polygon: list[float]) -> tuple[float, float, float, float]:
-    xs, ys = polygon[0::2], polygon[1::2]
-    left, right, top, bottom = min(xs), max(xs), min(ys), max(ys)
-    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+    """A line of a list: absolute, or counted from the list's folder; Windows wrote some of them."""
+    return folder / line.replace("\\", "/").removeprefix("./")

@@ -1,0 +1,149 @@
+"""Label files as they are, before any judgement: what the three readers give, a data set is made of, and
+`data check` looks at.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.data.dataset import Dataset, Sample, image_size
+from helmlite.data.roles import with_roles
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something in a label file that cannot be read as a box, and where it stands (line 1 is the first)."""
+
+    kind: str
+    file: Path
+    line: int | None
+    message: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else str(self.file)
+        return f"{place}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is labelled in one picture.
+
+    boxes_xyxy:  (N, 4) float64; pixels, or parts of the picture's width and height where `in_parts`
+    labels:      (N,) index into the names
+    lines:       (N,) line of the file where each box stands, 0 where unknown
+    file:        the label file, None where there is none
+    stated_size: width and height that the label file gives for its picture, where it does
+    """
+
+    boxes_xyxy: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    lines: NDArray[np.int64]
+    file: Path | None
+    problems: tuple[Problem, ...] = ()
+    in_parts: bool = False
+    stated_size: tuple[int, int] | None = None
+
+    def in_pixels(self, size: tuple[int, int]) -> NDArray[np.float64]:
+        """The boxes in pixels of a picture of this width and height.  (N, 4) xyxy"""
+        return self.boxes_xyxy * np.array([*size, *size], np.float64) if self.in_parts else self.boxes_xyxy
+
+
+Row = tuple[tuple[float, float, float, float], int, int]  # box, label, line
+
+
+def labels_of_rows(
+    rows: Sequence[Row],
+    file: Path | None,
+    problems: Iterable[Problem] = (),
+    in_parts: bool = False,
+    stated_size: tuple[int, int] | None = None,
+) -> Labels:
+    """`Labels` from (box, label, line) rows."""
+    boxes = np.array([row[0] for row in rows], np.float64).reshape(-1, 4)
+    labels, lines = (np.array([row[column] for row in rows], np.int64) for column in (1, 2))
+    return Labels(boxes, labels, lines, file, tuple(problems), in_parts, stated_size)
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The pictures of one split and a way to their labels.  `groups` names scenes or videos, where the set does."""
+
+    source: Path
+    split: str
+    names: tuple[str, ...]
+    image_paths: tuple[Path, ...]
+    read: Callable[[int], Labels] = field(repr=False)
+    groups: tuple[str | None, ...] = ()
+
+
+def dataset_from_files(files: SplitFiles, roles: Mapping[str, str] | None = None) -> Dataset:
+    """The split as a data set: labels are read when first asked for, and kept.
+
+    `load` raises ValueError with file and line for a label that is not a box, and UnreadableImageError where the
+    picture's size is needed and cannot be had.
+    """
+    kept: dict[int, Sample] = {}
+
+    def load(index: int) -> Sample:
+        if index not in kept:
+            kept[index] = _sample(files, index)
+        return kept[index]
+
+    return Dataset(with_roles(files.names, roles), files.image_paths, load, files.split, files.source)
+
+
+def _sample(files: SplitFiles, index: int) -> Sample:
+    labels, image_path = files.read(index), files.image_paths[index]
+    if labels.problems:
+        raise ValueError(str(labels.problems[0]))
+    size = image_size(image_path) if labels.in_parts and len(labels.labels) else (1, 1)
+    boxes = labels.in_pixels(size).astype(np.float32)
+    return Sample(image_path, boxes, labels.labels, files.groups[index] if files.groups else None)
+
+
+def read_text(path: Path) -> str:
+    """A text file in UTF-8, UTF-16 with a mark, the encoding that its XML declaration names, or GBK.
+
+    What the bytes are wins over what the declaration says: files that call themselves GB2312 are often UTF-8.
+    Raises ValueError where none fits, OSError where the file cannot be read.
+    """
+    content = path.read_bytes()
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    declared = re.match(rb"<\?xml[^>]*?encoding=[\"']([A-Za-z0-9._-]+)", content)
+    for encoding in ("utf-16" if marked else "utf-8-sig", declared.group(1).decode() if declared else "", "gb18030"):
+        try:
+            return content.decode(encoding) if encoding else content.decode("gb18030")
+        except (UnicodeDecodeError, LookupError):
+            continue
+    raise ValueError(f"{path}: neither UTF-8 nor GBK text.")
+
+
+def groups_of(folder: Path, image_paths: Sequence[Path]) -> tuple[str | None, ...]:
+    """The scene or video of each picture from `meta.csv` (columns `stem` and `group`) in the set's folder.
+
+    Empty where there is no such file.
+    """
+    table = folder / "meta.csv"
+    if not table.is_file():
+        return ()
+    rows = csv.DictReader(read_text(table).splitlines())
+    if not {"stem", "group"} <= set(rows.fieldnames or ()):
+        return ()
+    group_of = {row["stem"]: row["group"] or None for row in rows}
+    return tuple(group_of.get(path.stem) for path in image_paths)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether the name ends like a picture's."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
