@@ -224,6 +224,7 @@ def test_how_many_pictures_decide() -> None:
     losses = np.array([1.0, *np.tile([-1.0, 3.0], 500)])
     assert pictures_to_decide(losses, 3.0, 100) == 385
     assert pictures_to_decide(losses, 1.0, 100) is None
+    assert pictures_to_decide(losses, 1.01, 100) is None  # 15 million
 
 
 def test_a_gain_is_called_a_gain() -> None:

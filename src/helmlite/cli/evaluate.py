@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
     from helmlite.data.roles import Class
     from helmlite.detections import Predictor
+    from helmlite.detector.detector import Detector
     from helmlite.evaluate.accuracy import Accuracy, Predictions
 
 PYTORCH = "pytorch"
@@ -31,7 +32,9 @@ def evaluate_model(
     data: Annotated[Path, typer.Option(help="The data set: data.yaml, a COCO JSON, or a Pascal VOC folder.")],
     split: Annotated[str, typer.Option(help="Which pictures: train, val or test.")] = "test",
     input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="pytorch, onnxruntime or openvino.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="pytorch, onnxruntime or openvino; a .pt is exported for it.")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="f32, bf16 or int8, for a bundle or an .onnx.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default every core.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
@@ -203,8 +206,6 @@ def _open_detector(model: str, runtime: str | None, threads: int | None, input_s
 
     if model not in MODELS and not Path(model).exists():
         raise FileNotFoundError(f"{model}: no such file, folder or public model (known: {', '.join(MODELS)}).")
-    if runtime not in (None, PYTORCH):
-        raise ValueError(f"{model} is a detector of PyTorch; write it as a bundle first to run it in {runtime}.")
     try:
         import torch
 
@@ -214,12 +215,14 @@ def _open_detector(model: str, runtime: str | None, threads: int | None, input_s
             f'{model} is a detector of PyTorch, which is not installed here: pip install "helmlite[compress]" '
             f"({error}). A bundle or an .onnx file needs no PyTorch."
         ) from error
-    if threads is not None:
-        if threads < 1:
-            raise ValueError(f"--threads is at least 1; got {threads}.")
-        torch.set_num_threads(threads)
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads is at least 1; got {threads}.")
     detector = load_detector(model)
     size = input_size or detector.architecture.input_size
+    if runtime not in (None, PYTORCH):
+        return _open_exported(model, detector, runtime, threads, size)
+    if threads is not None:
+        torch.set_num_threads(threads)
     return OpenedModel(
         name=model,
         predict=detector.predictor(size),
@@ -230,6 +233,36 @@ def _open_detector(model: str, runtime: str | None, threads: int | None, input_s
         threads=torch.get_num_threads(),
         versions={"torch": torch.__version__, "layers": detector.architecture.library},
         remarks=tuple(f"{key}: {value}" for key, value in detector.architecture.notes.items()),
+    )
+
+
+def _open_exported(model: str, detector: Detector, runtime: str, threads: int | None, size: int) -> OpenedModel:
+    """A detector of PyTorch written as FP32 ONNX for this evaluation only, and opened in another runtime."""
+    import tempfile
+
+    from helmlite.export.onnx import export_onnx
+    from helmlite.runtime.bare_onnx import describe_bare
+    from helmlite.runtime.bundle import Bundle, BundlePredictor
+    from helmlite.runtime.session import open_session
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        file = Path(folder) / "model.onnx"
+        export_onnx(detector, file, size, repeat_carried=runtime == "onnxruntime")
+        session = open_session(file, runtime, threads)
+        bare = describe_bare(file, session, detector.classes, "helmlite")
+    needs_nms = detector.architecture.layout.needs_nms  # which a bare file cannot say
+    manifest = replace(bare.manifest, layout=replace(bare.manifest.layout, needs_nms=needs_nms))
+    predictor = BundlePredictor(Bundle(Path(model), manifest), session=session, adapt=bare.adapt)
+    return OpenedModel(
+        name=model,
+        predict=predictor,
+        classes=detector.classes,
+        runtime=session.runtime,
+        precision=session.precision,
+        input_size=size,
+        threads=session.threads,
+        versions={session.runtime: session.version, "layers": detector.architecture.library},
+        remarks=("exported to ONNX for this evaluation",),
     )
 
 

@@ -48,6 +48,7 @@ CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of th
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
 _NORMAL_95 = 1.959964
 _ROUNDING = 1e-9
+_MOST_PICTURES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -211,13 +212,14 @@ def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> i
     """How many pictures like these would take the margin out of the interval, if the loss stays what it is.
 
     The standard error shrinks with the square root of the number of pictures: n' = n (1.96 s / |margin - loss|)^2.
-    losses: (1 + B,), the first the loss itself.  None where the loss lies on the margin: no number would decide.
+    losses: (1 + B,), the first the loss itself.  None where the loss lies so close to the margin that it would take
+    more than a million.
     """
     distance = abs(margin_points - float(losses[0]))
-    error = float(np.nanstd(losses[1:]))
-    if distance <= max(error, 1.0) * 1e-3:
+    reach = _NORMAL_95 * float(np.nanstd(losses[1:]))
+    if distance == 0 or pictures * (reach / distance) ** 2 > _MOST_PICTURES:
         return None
-    return max(math.ceil(pictures * (_NORMAL_95 * error / distance) ** 2), pictures + 1)
+    return max(math.ceil(pictures * (reach / distance) ** 2), pictures + 1)
 
 
 def change_in_words(loss_points: float | None) -> str:
@@ -248,7 +250,7 @@ def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> 
     if verdict != UNDECIDED:
         return f"{text}."
     if needed is None:
-        return f"{text}; the loss lies on the margin, so that no number of pictures would decide."
+        return f"{text}; the loss lies on the margin, so that no practicable number of pictures would decide."
     return f"{text}; {pictures} pictures cannot tell, about {needed} would."
 
 

@@ -6,6 +6,9 @@ normal of standard deviation `SCORE_NOISE`, box sides by `BOX_NOISE` of the box'
 detections goes.  The half width of the paired bootstrap interval between baseline and stand-in, averaged over a few
 disturbances, is the smallest loss that can be told from none.  A candidate that differs more from the baseline than
 the stand-in does resolves less; the report gives the real interval afterwards.
+
+Held against real pairs on 76 pictures of bikes_helmets (val), helmet-yolo12m against itself at another input size:
+half widths of 3.0 (640 and 416), 3.1 (416 and 320) and 4.5 points (640 and 320); the stand-in says 3.1.
 """
 
 from __future__ import annotations

@@ -1,0 +1,352 @@
+"""The report: what it says, what it never says, and that it can be read again."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from helmlite.data.dataset import Sample, dataset_of
+from helmlite.data.roles import with_roles
+from helmlite.detections import Detections
+from helmlite.evaluate import figures
+from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
+from helmlite.evaluate.cost import Factor
+from helmlite.evaluate.errors import Head, HeadChanges
+from helmlite.evaluate.gallery import CROP_SIZE, cut_crops, cut_window
+from helmlite.evaluate.gate import GateCheck, GateVerdict
+from helmlite.evaluate.page import report_page
+from helmlite.evaluate.plots import (
+    IntervalRow,
+    ScatterPoint,
+    factor_bar,
+    interval_plot,
+    line_chart,
+    nice_ticks,
+    scatter_plot,
+    signed,
+)
+from helmlite.evaluate.report import (
+    Curve,
+    DataUsed,
+    Measured,
+    RunReport,
+    print_report,
+    read_report,
+    report_json,
+    verdict_line,
+    write_report,
+)
+from helmlite.evaluate.resolution import Resolution
+from helmlite.runtime.manifest import StayedFloat
+
+HEADS = HeadChanges(54, 76, 47, 46, (Head(0, 0), Head(1, 0)), (Head(2, 0),), 0.32, 0.28, 5, 5)
+CHECK = GateCheck("mAP50-95", "passed", "mAP50-95: 0.30 points lost.", 0.6, 0.597, 0.3, (-0.4, 0.9), 1.0)
+GATE = GateVerdict("passed", (CHECK,), HEADS, "val", 76, 76, 1000, 0, ("passed: mAP50-95",))
+BASELINE = Measured("FP32", 0.62, 0.95, 0.87, 338.0, 351.0, 80_000_000, 74_000_000, 34_000_000_000, 20_000_000)
+RESULT = Measured("INT8", 0.60, 0.94, 0.85, 30.0, 33.0, 5_000_000, None, 5_900_000_000, 4_600_000, note="<b>&")
+
+
+def a_report() -> RunReport:
+    return RunReport(
+        model="helmet-yolo12m",
+        target="x86-openvino",
+        baseline=replace(BASELINE, per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.6, 0.9, 33, 54),)),
+        result=replace(RESULT, per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.5, None, 33, 54),)),
+        gate=GATE,
+        data=(DataUsed("reported", "bikes_helmets", "test", 76, 140, "ab" * 32, 54),),
+        steps=(replace(RESULT, name="prune", recall_no_helmet=None, map_ci95=(0.55, 0.65)),),
+        references=(Measured("BF16, no training", 0.62, latency_ms_median=170.0),),
+        speedup=11.2,
+        speedup_factors=(Factor("input size", 338, 142), Factor("precision", 142, 30.2, "INT8 against FP32")),
+        map_loss_ci95=(0.4, 3.1),
+        heads=HEADS,
+        resolution=Resolution("test", 76, 76, 2.9, 640, 54, 1.85),
+        stayed_float=(StayedFloat("dfl", "its softmax spans 16 bins"),),
+        notes=("The public detector was trained on pictures of this origin.",),
+        curves=(Curve("Distillation", "epoch", "loss", {"train": ((0.0, 3.0), (1.0, 2.0))}),),
+        commands=("helmlite compress helmet-yolo12m --data <mine>",),
+        versions={"torch": "2.14.1"},
+        measured_on={"threads": "1"},
+        seed=3,
+        minutes=117.0,
+    )
+
+
+def test_the_verdict_is_one_line_in_heads_and_times() -> None:
+    assert verdict_line(a_report()) == (
+        "11.2× faster, 16.0× smaller; 2 of 54 bare heads newly missed, 1 newly found; gate: passed"
+    )
+
+
+def test_what_is_unknown_or_worse_is_said() -> None:
+    report = replace(a_report(), speedup=0.5, heads=None, result=replace(RESULT, size_bytes=None))
+    assert verdict_line(report) == (
+        "2.00× slower, size unknown; bare heads unknown (no class has the role no_helmet); gate: passed"
+    )
+    unknown = replace(report, speedup=None, baseline=replace(BASELINE, latency_ms_median=None))
+    assert verdict_line(unknown).startswith("speed unknown, size unknown")
+
+
+def test_json_has_what_later_work_reads() -> None:
+    values = report_json(a_report())
+    for side in ("baseline", "result"):
+        wanted = {"map", "map50", "recall_no_helmet", "latency_ms_median", "size_bytes", "macs", "params"}
+        assert wanted <= set(values[side])
+    assert values["speedup"] == 11.2
+    assert values["speedup_factors"] == {"input size": pytest.approx(338 / 142), "precision": pytest.approx(142 / 30.2)}
+    assert values["speedup_factor_product"] == pytest.approx(338 / 30.2)
+    assert values["size_ratio"] == 16.0
+    assert values["map_drop"] == pytest.approx(2.0)
+    assert values["map_gain"] == 0.0
+    assert values["map_drop_ci95"] == [0.4, 3.1]
+    assert values["gate"]["verdict"] == "passed"
+    assert {"data", "steps", "notes"} <= set(values)
+
+
+def test_a_gain_is_never_a_negative_drop() -> None:
+    report = replace(a_report(), result=replace(RESULT, map=0.66), map_loss_ci95=(-6.0, -2.0))
+    values = report_json(report)
+    assert (values["map_drop"], values["map_gain"]) == (0.0, pytest.approx(4.0))
+    page = report_page(report)
+    assert "4.00 points gained" in page
+    assert "a gain between 2.00 and 6.00" in page
+    assert "-4.0" not in page
+
+
+def test_unknown_figures_stay_unknown() -> None:
+    report = replace(a_report(), baseline=Measured("FP32"), result=Measured("INT8"), speedup=None, map_loss_ci95=None)
+    values = report_json(report)
+    assert values["map_drop"] is None
+    assert values["map_gain"] is None
+    assert values["speedup"] is None
+    assert values["size_ratio"] is None
+    assert report_page(report).count(">unknown<") > 15
+
+
+def test_written_and_read_again(tmp_path: Path) -> None:
+    page = write_report(a_report(), tmp_path / "run")
+    assert page == tmp_path / "run" / "report.html"
+    assert sorted(item.name for item in page.parent.iterdir()) == ["report.html", "report.json"]
+    assert read_report(page.parent) == a_report()
+    assert read_report(page.parent / "report.json") == a_report()
+
+
+def test_what_is_no_report_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[]", "is not a report of helmlite"),
+        ('{"format": 99}', "Expected a report of format 1, got 99"),
+        ('{"format": 1}', "report: 'model' is missing"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_report(file)
+    with pytest.raises(FileNotFoundError):
+        read_report(tmp_path / "gone.json")
+
+
+class _Page(HTMLParser):
+    """Collects every address that a page could load, and checks that its tags close."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for key, value in attributes if key in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for key, value in attributes if key in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def _crops(tmp_path: Path, missed: int = 2) -> tuple[list[object], object]:
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    samples = []
+    for number in range(3):
+        path = tmp_path / f"道路{number}.png"
+        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+        samples.append(Sample(path, np.array([(20, 20, 60 + number, 60)], np.float32), np.array([1])))
+    data = dataset_of(samples, with_roles(["helmet", "no_helmet"]))
+    found = Detections(np.array([(21, 20, 60, 60)], np.float32), np.array([0.9], np.float32), np.array([1]))
+    nothing = found.above(1.0)
+    before = Predictions((found, found, nothing), (0, 1, 2))
+    after = Predictions((nothing, nothing, found), (0, 1, 2))
+    return list(cut_crops(HEADS, before, after, data, no_helmet_label=1, limit=missed)), data
+
+
+def test_the_page_opens_offline_and_holds_everything(tmp_path: Path) -> None:
+    crops, _ = _crops(tmp_path)
+    page = report_page(a_report(), crops)  # type: ignore[arg-type]
+    parser = _Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.addresses) == 6  # three heads, twice each
+    assert all(address.startswith("data:image/jpeg;base64,") for address in parser.addresses)
+    assert "http" not in re.sub(r"http-equiv", "", page)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "<script" not in page
+    assert "prefers-color-scheme: dark" in page
+    for words in (
+        "未戴头盔",
+        "道路0.png",
+        "its softmax spans 16 bins",
+        "BF16, no training",
+        "trained on pictures of this",
+    ):
+        assert words in page
+
+
+def test_words_from_outside_are_escaped() -> None:
+    page = report_page(replace(a_report(), model="<img src=x onerror=alert(1)>", target='"&'))
+    assert "<img" not in page
+    assert "&lt;b&gt;&amp;" in page
+    assert "--data &lt;mine&gt;" in page
+
+
+def test_a_bare_report_makes_a_page_too() -> None:
+    report = RunReport("m", "t", Measured("a"), Measured("b"), replace(GATE, checks=(), heads=None, says=()), ())
+    parser = _Page()
+    parser.feed(report_page(report))
+    assert parser.open == []
+
+
+def test_crops_show_the_head_for_both_sides(tmp_path: Path) -> None:
+    crops, _ = _crops(tmp_path)
+    assert [(crop.change, crop.picture) for crop in crops] == [  # type: ignore[attr-defined]
+        ("newly missed", "道路1.png"),  # the larger head first
+        ("newly missed", "道路0.png"),
+        ("newly found", "道路2.png"),
+    ]
+    red = []
+    for text in (crops[0].baseline_jpeg, crops[0].result_jpeg):  # type: ignore[attr-defined]
+        image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
+        assert image.shape == (CROP_SIZE, CROP_SIZE, 3)
+        blue, green, strong = (image[..., channel].astype(int) for channel in range(3))
+        red.append(int(((strong > 200) & (green < 120) & (blue < 120)).sum()))
+    assert red[0] > red[1] + 300  # the detection is drawn on the baseline's side alone
+    assert len(_crops(tmp_path, missed=1)[0]) == 2
+
+
+def test_a_picture_that_went_away_leaves_no_crop(tmp_path: Path) -> None:
+    crops, data = _crops(tmp_path)
+    (tmp_path / "道路1.png").unlink()
+    found = Predictions(
+        (Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)),) * 3, (0, 1, 2)
+    )
+    left = cut_crops(HEADS, found, found, data, no_helmet_label=1)  # type: ignore[arg-type]
+    assert [crop.picture for crop in left] == ["道路0.png", "道路2.png"]
+    assert len(crops) == 3
+
+
+def test_a_window_stays_inside_the_picture() -> None:
+    image = np.arange(100 * 200 * 3, dtype=np.uint32).reshape(100, 200, 3).astype(np.uint8)
+    window, corner, scale = cut_window(image, np.array([190, 0, 200, 10], np.float32))
+    assert window.shape == (CROP_SIZE, CROP_SIZE, 3)
+    assert corner.tolist() == [152.0, 0.0]  # 48 pixels wide, pushed back from the right and the top
+    assert scale == CROP_SIZE / 48
+    large, corner, _ = cut_window(image, np.array([0, 0, 200, 100], np.float32))
+    assert corner.tolist() == [0.0, 0.0]
+    assert (large[-1, -1] == 128).all()  # the picture is smaller than the window: grey
+
+
+def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(a_report(), width=160)
+    shown = capsys.readouterr().out
+    assert verdict_line(a_report()) in shown
+    assert "input size 2.38 × precision 4.70 = 11.2× (measured: 11.2×)" in shown
+    assert "mAP50-95: 2.00 points lost (95 % interval: a loss between 0.40 and 3.10)" in shown
+    assert "76 pictures: a loss below 2.9 points cannot be seen; about 640 would show 1 point." in shown
+    row = next(line for line in shown.splitlines() if line.strip().startswith("prune"))
+    assert "unknown" in row
+    assert "55.0–65.0" in row
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        (figures.points(0.6243), "62.4"),
+        (figures.points(None), "unknown"),
+        (figures.share(0.963), "96.3 %"),
+        (figures.milliseconds(338.4), "338 ms"),
+        (figures.milliseconds(12.24), "12.2 ms"),
+        (figures.milliseconds(1.234), "1.23 ms"),
+        (figures.size(2_700_000), "2.70 MB"),
+        (figures.size(999), "999 B"),
+        (figures.size(999_700), "1.00 MB"),
+        (figures.count(34_300_000_000), "34.3 G"),
+        (figures.count(12), "12"),
+        (figures.times(11.23), "11.2×"),
+        (figures.times(123.4), "123×"),
+        (figures.points_between((0.581, 0.664)), "58.1 to 66.4"),
+        (figures.points_between(None), ""),
+    ],
+)
+def test_figures(shown: str, text: str) -> None:
+    assert shown == text
+
+
+def test_ticks_are_round_and_cover() -> None:
+    assert nice_ticks(0, 4.3, 5) == [0, 1, 2, 3, 4, 5]
+    assert nice_ticks(-0.4, 0.3, 7) == [-0.4, -0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3]
+    assert nice_ticks(2, 2, 2) == [2, 2.5, 3]
+    assert (signed(2), signed(0), signed(-1.5)) == ("+2", "0", "−1.5")
+
+
+def test_the_factor_bar_adds_logarithms() -> None:
+    """Two factors of 2 lie side by side and are as long as the measured bar of 4."""
+    svg = factor_bar([("size", 2.0), ("structure", 2.0)], 4.0)
+    rects = re.findall(r'<rect class="fill (\w+)" x="([\d.]+)" y="\d+" width="([\d.]+)"', svg)
+    first, second, total = ((float(x), float(width)) for _, x, width in rects)
+    assert first[1] == pytest.approx(second[1], abs=0.2)
+    assert second[0] + second[1] + 1.5 == pytest.approx(total[0] + total[1], abs=0.2)
+    assert "= 4.0×" in svg
+    assert factor_bar([], 4.0) == ""
+
+
+def test_a_slower_step_points_back() -> None:
+    svg = factor_bar([("size", 4.0), ("activation", 0.5)], 2.0)
+    rects = re.findall(r'x="([\d.]+)" y="26" width="([\d.]+)"', svg)
+    (x, width), (back_x, back_width) = ((float(a), float(b)) for a, b in rects)
+    assert back_x + back_width == pytest.approx(x + width, abs=0.2)
+
+
+def test_intervals_lie_on_one_scale() -> None:
+    svg = interval_plot([IntervalRow("mAP", "passed", 1.0, 0.0, 2.0, 3.0)])
+    low, high = re.findall(r'class="interval v-passed" x1="([\d.]+)" x2="([\d.]+)"', svg)[0]
+    dot = re.findall(r'class="dot v-passed" cx="([\d.]+)"', svg)[0]
+    assert float(dot) == pytest.approx((float(low) + float(high)) / 2, abs=0.1)
+    assert interval_plot([]) == ""
+
+
+def test_faster_is_left_and_better_is_up() -> None:
+    svg = scatter_plot([ScatterPoint("base", "baseline", 100.0, 60.0), ScatterPoint("small", "result", 10.0, 58.0)])
+    spots = {kind: (float(x), float(y)) for kind, x, y in re.findall(r'point (\w+)" cx="([\d.]+)" cy="([\d.]+)"', svg)}
+    assert spots["result"][0] < spots["baseline"][0]
+    assert spots["result"][1] > spots["baseline"][1]  # SVG counts down from the top
+    assert scatter_plot([ScatterPoint("alone", "result", 10.0, 58.0)]) == ""
+
+
+def test_a_line_chart_of_one_point_and_of_none() -> None:
+    assert "polyline" in line_chart("epoch", "loss", {"train": [(0.0, 1.0)]}, "t")
+    assert line_chart("epoch", "loss", {"train": []}, "t") == ""
+
+
+def test_report_json_is_strict(tmp_path: Path) -> None:
+    write_report(replace(a_report(), minutes=float("nan")), tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["minutes"] is None
