@@ -248,4 +248,4 @@ def _bench_pictures(given: str | None) -> tuple[list[Image], str]:
             break
     if not images:
         raise ValueError(f"No picture of {given} could be read. {' '.join(problems)}")
-    return images, f"{len(images)} pictures of {given}"
+    return images, f"{given} ({len(images)} picture{'s' if len(images) > 1 else ''})"

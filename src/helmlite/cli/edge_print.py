@@ -40,8 +40,8 @@ def print_remarks(console: Console, predictors: Sequence[BundlePredictor]) -> No
     for predictor in predictors:
         session = predictor.session
         console.print(
-            f"{predictor.name}: {session.runtime} {session.version}, {session.precision}, {session.threads} threads, "
-            f"{session.input_size} pixels",
+            f"{predictor.name}: {session.runtime} {session.version}, {session.precision}, "
+            f"{session.threads} thread{'s' if session.threads > 1 else ''}, {session.input_size} pixels",
             highlight=False,
             markup=False,
         )
@@ -97,8 +97,8 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
     first = next(iter(models))
     for name, times in report["times_as_fast"].items():
         console.print(
-            f"{first} is {_times(times['end_to_end'])} as fast as {name} from picture to boxes, "
-            f"{_times(times['network'])} in the network alone, and {times['size']:.1f} times smaller.",
+            f"{first} is {_times(times['end_to_end'])} as fast as {name} end to end (from picture to boxes), "
+            f"{_times(times['network'])} in the network alone, and {_size(times['size'])}.",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -157,7 +157,20 @@ def _found_table(watches: Sequence[Watch]) -> Table:
 
 
 def _estimate(values: dict[str, float]) -> str:
-    return f"{values['value']:.2f} ms ({values['low']:.2f} to {values['high']:.2f})"
+    return f"{_milliseconds(values['value'])} ms ({_milliseconds(values['low'])} to {_milliseconds(values['high'])})"
+
+
+def _milliseconds(value: float) -> str:
+    """Three or four digits, as many as mean something."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _size(times_smaller: float) -> str:
+    if 0.95 < times_smaller < 1.05:
+        return "of the same size"
+    if times_smaller > 1:
+        return f"{times_smaller:.1f} times smaller"
+    return f"{1 / times_smaller:.1f} times larger"
 
 
 def _times(values: dict[str, float]) -> str:
@@ -173,8 +186,8 @@ _BENCH_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("rounds", lambda model: str(model["network"]["rounds"])),
     ("network, median", lambda model: _estimate(model["network"]["median_ms"])),
     ("network, p95", lambda model: _estimate(model["network"]["p95_ms"])),
-    ("picture to boxes, median", lambda model: _estimate(model["end_to_end"]["median_ms"])),
-    ("picture to boxes, p95", lambda model: _estimate(model["end_to_end"]["p95_ms"])),
+    ("end to end, median", lambda model: _estimate(model["end_to_end"]["median_ms"])),
+    ("end to end, p95", lambda model: _estimate(model["end_to_end"]["p95_ms"])),
 )
 
 

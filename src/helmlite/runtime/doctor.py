@@ -106,7 +106,7 @@ class Diagnosis:
         }
 
 
-def diagnose(seconds: float = 4.0, rounds: int = 40) -> Diagnosis:
+def diagnose(seconds: float = 4.0, rounds: int = 100) -> Diagnosis:
     """Looks at this machine, loads it for `seconds`, and times `rounds` rounds of a small network in each precision."""
     machine = read_machine()
     trials, failed = try_precisions(rounds)

@@ -127,7 +127,7 @@ def _draw_box(canvas: Image, box: np.ndarray, caption: str, colour: Colour) -> N
 def _draw_dashed(canvas: Image, box: np.ndarray, colour: Colour) -> None:
     """A dashed frame around a box, a little outside of it, black beneath so that it shows on every ground."""
     width = _line_width(canvas)
-    margin = 2 * width + 1
+    margin = 2 * width
     left, top, right, bottom = (round(float(value)) for value in box)
     left, top, right, bottom = left - margin, top - margin, right + margin, bottom + margin
     dash = 6 * width
@@ -183,12 +183,12 @@ def _resized(image: Image, scale: float) -> Image:
 
 
 def _line_width(canvas: Image) -> int:
-    return max(1, round(min(canvas.shape[:2]) / 300))
+    return max(2, round(min(canvas.shape[:2]) / 300)) if min(canvas.shape[:2]) >= 200 else 1
 
 
 def _text_size(canvas: Image) -> int:
     """Height of a line of text in pixels."""
-    return int(np.clip(min(canvas.shape[:2]) / 32, 13, 40))
+    return int(np.clip(min(canvas.shape[:2]) / 40, 13, 40))
 
 
 def _measure(text: str, size: int) -> tuple[int, int]:

@@ -148,12 +148,19 @@ def _open_camera(name: str, address: int | str) -> Source:
 def _capture(address: int | str) -> cv2.VideoCapture:
     """OpenCV's capture, without the lines that its libraries would write to the terminal."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    get_level, set_level = _log_level_functions()
+    before = get_level()
+    set_level(0)  # silent
     try:
         return cv2.VideoCapture(address)
     finally:
-        cv2.utils.logging.setLogLevel(before)
+        set_level(before)
+
+
+def _log_level_functions() -> tuple[Callable[[], int], Callable[[int], object]]:
+    """How OpenCV's log level is read and set, which OpenCV 5 moved."""
+    place = cv2 if hasattr(cv2, "setLogLevel") else cv2.utils.logging
+    return place.getLogLevel, place.setLogLevel
 
 
 def _video_time(capture: cv2.VideoCapture, index: int, fps: float | None) -> float:
