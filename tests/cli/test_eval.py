@@ -286,3 +286,14 @@ def test_a_bundle_needs_no_torch_and_a_checkpoint_names_the_extra(bundle: Path, 
     assert bad.returncode == 2
     assert 'pip install "helmlite[compress]"' in bad.stderr
     assert bad.stderr.count("\n") == 1
+
+
+def test_robustness_is_measured_on_request(run, bundle: Path, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """Haze halves the red and adds grey: every box is still found, so nothing is lost by it."""
+    file = tmp_path / "out.json"
+    code, out, _ = run("eval", bundle, "--data", data, "--json", file, "--robustness")
+    assert code == 0
+    conditions = {item["condition"]: item for item in _json(file)["robustness"]}
+    assert set(conditions) == {"dark", "noise", "motion blur", "JPEG 15", "haze"}
+    assert conditions["motion blur"]["loss_points"] == pytest.approx(0.0)
+    assert "against the pictures as they are" in out

@@ -43,6 +43,7 @@ def evaluate_model(
         str | None, typer.Option(help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end.")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
+    robustness: Annotated[bool, typer.Option(help="Also on the pictures darkened, blurred, noisy, hazy.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures here.")] = None,
     predictions_file: Annotated[
         Path | None, typer.Option("--predictions", help="Write every detection here, to be read back bit by bit.")
@@ -52,7 +53,9 @@ def evaluate_model(
     from helmlite.data.load import load_dataset, match_classes
     from helmlite.data.roles import parse_role_options
     from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
-    from helmlite.evaluate.terminal import show_accuracy
+    from helmlite.evaluate.plain import to_plain
+    from helmlite.evaluate.robustness import measure_robustness
+    from helmlite.evaluate.terminal import show_accuracy, show_robustness
 
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is a number of pictures, at least 1; got {limit}.")
@@ -68,10 +71,16 @@ def evaluate_model(
         predictions = predict_all(opened.predict, dataset, progress)
     accuracy = measure_accuracy(predictions, dataset)
     values = evaluation_json(model, data, opened, loaded, dataset, predictions, accuracy)
+    if robustness:
+        with _Progress("made worse") as progress:
+            worse = measure_robustness(opened.predict, dataset, predictions, progress=progress)
+        values["robustness"] = to_plain(worse)
     for remark in values["remarks"]:
         print(remark)
     show_accuracy(accuracy, f"{opened.name}, {split}")
     print(_head_line(values["no_helmet"]))
+    if robustness:
+        show_robustness(worse)
     if json_file is not None:
         _write_json(json_file, values)
     if predictions_file is not None:

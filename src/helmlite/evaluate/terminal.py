@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +13,7 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.robustness import Robustness
 
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
 
@@ -61,6 +64,21 @@ def show_accuracy(accuracy: Accuracy, title: str) -> None:
         console.print(Text(f"{len(accuracy.skipped)} skipped:", style="yellow"))
         for skipped in accuracy.skipped:
             console.print(Text(f"  {skipped.reason}"), soft_wrap=True)
+
+
+def show_robustness(conditions: Sequence[Robustness]) -> None:
+    """What each condition costs, as a table on standard output."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("pictures made worse")
+    for column in ("mAP50-95", "mAP50"):
+        table.add_column(column, justify="right")
+    table.add_column("against the pictures as they are")
+    for item in conditions:
+        change = change_in_words(item.loss_points)
+        if item.loss_ci95 is not None:
+            change += f" ({interval_in_words(item.loss_ci95)})"
+        table.add_row(item.condition, figures.points(item.map), figures.points(item.map50), change)
+    Console(highlight=False).print(table)
 
 
 def _steps_table(report: RunReport) -> Table:
