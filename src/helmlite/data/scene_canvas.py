@@ -18,6 +18,7 @@ Points = NDArray[np.float64]
 Colour = tuple[int, int, int]  # RGB
 
 _SHIFT = 4  # OpenCV draws with 4 bits of sub-pixel position
+_EDGE = 0.7  # pixels by which OpenCV's anti-aliased filling goes beyond an outline, measured
 _ANGLES = np.arange(12) * (2 * math.pi / 12)
 _CIRCLE = np.column_stack([np.cos(_ANGLES), np.sin(_ANGLES)])  # (12, 2)
 
@@ -325,7 +326,7 @@ class _Outlines:
         boxes = {}
         for group in dict.fromkeys(groups):
             own = [index for index, name in enumerate(groups) if name == group]
-            boxes[group] = np.concatenate([low[own].min(0), high[own].max(0)])
+            boxes[group] = np.concatenate([low[own].min(0) - _EDGE, high[own].max(0) + _EDGE])
         return boxes
 
     def pieces(self, rounded: Points) -> list[Points]:
