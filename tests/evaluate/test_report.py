@@ -277,6 +277,17 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
     assert "55.0–65.0" in row
 
 
+def test_a_narrow_terminal_cuts_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(a_report(), width=80)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    tables = shown[: shown.index("faster by")]
+    assert all(len(line) <= 80 for line in tables.splitlines())
+    assert len([line for line in tables.splitlines() if line.strip().startswith("prune")]) == 2
+    for figure in ("62.0", "55.0–65.0", "87.0 %", "34.0 G", "20.0 M", "80.0 MB", "338 ms", "11.2×"):
+        assert figure in tables
+
+
 @pytest.mark.parametrize(
     ("shown", "text"),
     [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -17,11 +17,28 @@ from helmlite.evaluate.robustness import Robustness
 
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
 
+_WIDE = 112  # columns that the whole table takes
+Column = Callable[[Measured, RunReport], str]
+_ACCURACY: Mapping[str, Column] = {
+    "mAP50-95": lambda item, _: figures.points(item.map),
+    "95 %": lambda item, _: figures.points_between(item.map_ci95).replace(" to ", "–"),
+    "mAP50": lambda item, _: figures.points(item.map50),
+    "no_helmet\nrecall": lambda item, _: figures.share(item.recall_no_helmet),
+}
+_COST: Mapping[str, Column] = {
+    "MACs": lambda item, _: figures.count(item.macs),
+    "params": lambda item, _: figures.count(item.params),
+    "files": lambda item, _: figures.size(item.size_bytes),
+    "latency": lambda item, _: figures.milliseconds(item.latency_ms_median),
+    "times\nfaster": lambda item, report: figures.times(report.speedup_of(item)),
+}
+
 
 def show_report(report: RunReport, width: int | None = None) -> None:
     """Verdict, table of the steps, split of the speed-up, gate and notes, on standard output."""
     console = Console(width=width, highlight=False)
-    console.print(_steps_table(report))
+    for table in _steps_tables(report, console.width):
+        console.print(table)
     for line in _speedup_lines(report):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(_drop_line(report)), soft_wrap=True)
@@ -81,43 +98,24 @@ def show_robustness(conditions: Sequence[Robustness]) -> None:
     Console(highlight=False).print(table)
 
 
-def _steps_table(report: RunReport) -> Table:
+def _steps_tables(report: RunReport, width: int) -> list[Table]:
+    """One table where the terminal is wide enough for all columns, else accuracy and cost below each other."""
+    if width >= _WIDE:
+        return [_steps_table(report, {**_ACCURACY, **_COST})]
+    return [_steps_table(report, _ACCURACY), _steps_table(report, _COST)]
+
+
+def _steps_table(report: RunReport, columns: Mapping[str, Column]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("step", overflow="fold", min_width=14)
-    for column in (
-        "mAP50-95",
-        "95 %",
-        "mAP50",
-        "no_helmet\nrecall",
-        "MACs",
-        "params",
-        "files",
-        "latency",
-        "times\nfaster",
-    ):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_row(*_row(report.baseline, report), style="dim")
-    for step in report.steps:
-        table.add_row(*_row(step, report))
-    table.add_row(*_row(report.result, report), style="bold", end_section=bool(report.references))
-    for reference in report.references:
-        table.add_row(*_row(reference, report))
+    table.add_column("step", overflow="fold")
+    for title in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    last_of_run = len(report.steps) + 1
+    for number, item in enumerate((report.baseline, *report.steps, report.result, *report.references)):
+        style = "dim" if number == 0 else "bold" if number == last_of_run else ""
+        cells = [column(item, report) for column in columns.values()]
+        table.add_row(Text(item.name), *cells, style=style, end_section=number == last_of_run)
     return table
-
-
-def _row(item: Measured, report: RunReport) -> tuple[Text | str, ...]:
-    return (
-        Text(item.name),
-        figures.points(item.map),
-        figures.points_between(item.map_ci95).replace(" to ", "–"),
-        figures.points(item.map50),
-        figures.share(item.recall_no_helmet),
-        figures.count(item.macs),
-        figures.count(item.params),
-        figures.size(item.size_bytes),
-        figures.milliseconds(item.latency_ms_median),
-        figures.times(report.speedup_of(item)),
-    )
 
 
 def _speedup_lines(report: RunReport) -> list[str]:
