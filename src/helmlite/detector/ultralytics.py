@@ -188,6 +188,8 @@ def as_ultralytics_model(detector: Detector) -> nn.Module:
     model.stride = network.head.stride
     model.args = {"imgsz": detector.architecture.input_size, "task": "detect", **DEFAULT_LOSS_GAINS}
     model.task = "detect"
+    if network.is_dual:
+        model.end2end = True  # Ultralytics 8.4 would otherwise answer from the one-to-many branch
     return model.eval()
 
 

@@ -1,0 +1,52 @@
+"""A `.pt` that opens in stock Ultralytics for `predict`, `val` and `export`, without helmlite.
+
+It holds plain Ultralytics and PyTorch classes, pickled as Ultralytics does it: the one pickle that helmlite writes, and
+only when asked to.  Pruned widths need nothing special, since Ultralytics keeps the pickled layers as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+
+from helmlite.detector.detector import Detector
+from helmlite.detector.ultralytics import as_ultralytics_model
+
+_OURS = frozenset({"insert_quantizers", "fold_batchnorm", "merge_parallel_convs"})
+
+
+def save_ultralytics_pt(detector: Detector, path: Path) -> None:
+    """Writes the detector at `path`; the file is there complete, or not at all.
+
+    Raises ValueError for a detector of another family, and for one whose edits stock Ultralytics cannot hold.
+    """
+    if detector.architecture.family != "ultralytics":
+        raise ValueError(f"Only Ultralytics detectors have a .pt; this one is '{detector.architecture.family}'.")
+    foreign = [edit.kind for edit in detector.edits if edit.kind in _OURS]
+    if foreign:
+        raise ValueError(
+            f"A .pt holds float networks with their BatchNorm; this one has been through {foreign[0]}. "
+            "Write it from the checkpoint before that step."
+        )
+    import ultralytics
+
+    model = as_ultralytics_model(detector)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    content = {
+        "epoch": -1,
+        "model": model,
+        "ema": None,
+        "optimizer": None,
+        "train_args": {"imgsz": detector.architecture.input_size, "task": "detect"},
+        "version": ultralytics.__version__,
+        "license": detector.architecture.notes.get("checkpoint_licence", "AGPL-3.0 (https://ultralytics.com/license)"),
+    }
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        torch.save(content, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
