@@ -93,7 +93,7 @@ def test_head_boxes_are_exact(headwear: str, yaw: float) -> None:
     canvas = Canvas(np.full((300, 300, 3), 255, np.uint8))
     figure = Figure()
     look = replace(somebody(headwear), headwear_colour=(20, 60, 90), hair=(30, 30, 30), skin=(150, 90, 60), mask=False)
-    add_head(figure, look, np.array([0.0, 0.0, 0.0]), "head0")
+    add_head(figure, look, np.array([0.0, 0.0, 0.0]), 0)
     box = draw_figure(canvas, figure, Pose(150, 150, 500, yaw, 0.2), SunLight())["head0"].box
     rows, columns = np.nonzero((canvas.image < 190).any(axis=2))
     drawn = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.data.roles import Class, with_roles
-from helmlite.detector.detector import Batch, Detector, TrainingMaps
+from helmlite.detector.detector import Architecture, Batch, Detector, TrainingMaps
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import count_parameters
 from helmlite.detector.tiny import TinyFamily, new_tiny
@@ -328,24 +329,22 @@ def test_every_parameter_learns_from_a_batch_with_an_empty_picture() -> None:
 
 def test_it_learns_two_pictures_by_heart() -> None:
     torch.manual_seed(0)
-    detector = new_tiny(CLASSES, 64, width=0.5)
+    detector = new_tiny(CLASSES, 64, width=0.25)
     images, targets = two_pictures()
     network = detector.network.train()
     loss = TinyFamily().task_loss(detector.architecture, network, 1)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
-    for _ in range(80):
+    optimizer = torch.optim.AdamW(network.parameters(), lr=6e-3)
+    for _ in range(45):
         optimizer.zero_grad()
         value, _ = loss(TinyFamily().training_maps(network, images), Batch(images, targets))
         value.backward()
         optimizer.step()
     for position, expected in enumerate(([8, 8, 24, 24], [32, 24, 56, 48])):
-        picture = (images[position].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
         network.train()  # statistics of two pictures are no statistics: judge it as it was trained
         with torch.no_grad():
             maps = [item[position : position + 1].numpy() for item in network(images)]
         boxes, scores = decode_maps(maps, detector.architecture.layout)
         best = int(scores.max(axis=1).argmax())
-        assert picture.shape == (64, 64, 3)
         assert int(scores[best].argmax()) == position
         assert boxes[best] == pytest.approx(expected, abs=3.0)
 
@@ -359,7 +358,5 @@ def two_pictures() -> tuple[Tensor, Tensor]:
     return images, targets
 
 
-def _with_description(detector: Detector, description: dict[str, object]):  # type: ignore[no-untyped-def]
-    from dataclasses import replace
-
+def _with_description(detector: Detector, description: dict[str, object]) -> Architecture:
     return replace(detector.architecture, description=description)

@@ -161,9 +161,11 @@ class Figure:
         """A limb or a pipe, thicker at one end."""
         self.solids.append(Solid(np.stack([start, end]), np.array(radii), colour, group, gloss=0.14))
 
-    def hull(self, points: Points, colour: Colour, group: str, radius: float = 0.0, **options: float) -> None:
+    def hull(
+        self, points: Points, colour: Colour, group: str, radius: float = 0.0, bias: float = 0.0, gloss: float = 0.0
+    ) -> None:
         """A body with these corners, rounded by `radius`."""
-        self.solids.append(Solid(points, np.full(len(points), radius), colour, group, **options))  # type: ignore[arg-type]
+        self.solids.append(Solid(points, np.full(len(points), radius), colour, group, bias, gloss=gloss))
 
 
 @dataclass(frozen=True)

@@ -138,78 +138,101 @@ def add_body(figure: Figure, look: Look, joints: Joints, index: int) -> None:
         figure.solids.append(Solid(cape, radii, look.cape, group, bias=0.12, gloss=0.16))
     head = joints.neck + np.array([0.035, 0.0, 0.19]) * size
     figure.tube(joints.neck - (0, 0, 0.04), head - (0.01, 0, 0.06), (0.06 * size, 0.055 * size), look.skin, group)
-    add_head(figure, look, head, f"head{index}")
+    add_head(figure, look, head, index)
 
 
-def add_head(figure: Figure, look: Look, centre: Points, group: str) -> None:
-    """Adds a head at `centre`: skull, face, hair and what is worn on it, all of one group.
+@dataclass(frozen=True)
+class _HeadPart:
+    """A shape of a head and how it is drawn.  fore: metres towards the viewer; is_feature: seen from the front only;
+    hangs: below the head, so that it belongs to the body's box"""
 
-    The head's box is the box of this group, so hair that hangs below the chin belongs to the body's.
+    shape: Points
+    colour: Colour
+    fore: float
+    gloss: float = 0.0
+    is_feature: bool = False
+    hangs: bool = False
+
+
+def add_head(figure: Figure, look: Look, centre: Points, index: int) -> None:
+    """Adds a head at `centre`: skull, face, hair and what is worn on it, all of the group `head<index>`.
+
+    The head's box is the box of this group; hair that hangs below the chin belongs to `body<index>`.
     """
     cos, sin = math.cos(look.turn), math.sin(look.turn)
     turned = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]]) * look.size
-
-    def add(
-        shape: Points, colour: Colour, bias: float, gloss: float = 0.0, part: str = group, toward: float = 0.0
-    ) -> None:
-        facing = (cos, sin, 0.0) if toward else None
+    parts = _full_face(look) if look.headwear == "full_face" else [*_bare_head(look), *_headwear_parts(look)]
+    for part in parts:
+        group = f"body{index}" if part.hangs else f"head{index}"
+        facing = (cos, sin, 0.0) if part.is_feature else None
+        shape = part.shape @ turned + centre
         figure.solids.append(
-            Solid(shape @ turned + centre, np.zeros(len(shape)), colour, part, 0.1 + bias, facing, None, gloss)
+            Solid(shape, np.zeros(len(shape)), part.colour, group, 0.1 + part.fore, facing, None, part.gloss)
         )
 
-    if look.headwear == "full_face":
-        add(_FULL_SHELL, look.headwear_colour, 0.03, 0.45)
-        add(_VISOR, mixed((24, 28, 36), look.headwear_colour, 0.12), 0.05, 0.25)
-        if look.decal is not None:
-            add(_STRIPE, look.decal, 0.04)
-        return
-    add(_SKULL, shaded(look.skin, 0.93), -0.04)
-    add(_FACE, look.skin, 0.008, 0.10)
+
+def _full_face(look: Look) -> list[_HeadPart]:
+    visor = mixed((24, 28, 36), look.headwear_colour, 0.12)
+    parts = [_HeadPart(_FULL_SHELL, look.headwear_colour, 0.03, 0.45), _HeadPart(_VISOR, visor, 0.05, 0.25)]
+    return parts if look.decal is None else [*parts, _HeadPart(_STRIPE, look.decal, 0.04)]
+
+
+def _bare_head(look: Look) -> list[_HeadPart]:
+    parts = [_HeadPart(_SKULL, shaded(look.skin, 0.93), -0.04), _HeadPart(_FACE, look.skin, 0.008, 0.10)]
     if look.mask:
-        add(_MASK, (206, 222, 232), 0.02)
+        parts.append(_HeadPart(_MASK, (206, 222, 232), 0.02))
     if look.glasses:
-        add(_GLASSES, (24, 24, 28), 0.024)
-    elif look.headwear != "full_face":
-        add(_EYES[0], (40, 30, 28), 0.012, toward=1.0)
-        add(_EYES[1], (40, 30, 28), 0.012, toward=1.0)
-    _add_headwear(add, look, group)
+        parts.append(_HeadPart(_GLASSES, (24, 24, 28), 0.024))
+    else:
+        parts += [_HeadPart(eye, (40, 30, 28), 0.012, is_feature=True) for eye in _EYES]
+    return parts
 
 
-def _add_headwear(add, look: Look, group: str) -> None:  # type: ignore[no-untyped-def]
+def _headwear_parts(look: Look) -> list[_HeadPart]:
+    """What covers the head, helmets that leave the face free among it."""
     colour = look.headwear_colour
     if look.headwear in ("open_face", "vented", "hard_hat"):
-        add(_OPEN_SHELL, colour, -0.012, 0.45)
-        add(_OPEN_BROW, colour, 0.03, 0.30)
-        add(_STRAP, shaded(colour, 0.35) if sum(colour) > 200 else (70, 70, 74), 0.011)
-        if look.headwear == "vented":
-            for vent in _VENTS:
-                add(vent, shaded(colour, 0.35), 0.035)
-        elif look.headwear == "hard_hat":
-            add(_WIDE_BRIM, shaded(colour, 0.9), 0.0)
-        elif look.decal is not None:
-            add(_SHIELD, mixed(look.decal, (210, 225, 235), 0.55), 0.034, 0.3)
-        return
+        return _open_helmet(look)
     if look.headwear == "hood":
-        add(_HOOD, colour, -0.015, 0.15)
-        return
-    add(_HAIR, look.hair, -0.015, 0.16)
-    if look.hair_style == "long":
-        add(_LONG_HAIR, shaded(look.hair, 0.9), -0.035, part=group.replace("head", "body"))
-    elif look.hair_style == "bun" and look.headwear == "hair":
-        add(_BUN, look.hair, -0.01, 0.1)
-    elif look.hair_style == "curly" and look.headwear == "hair":
-        add(_CURLS, look.hair, -0.014, 0.12)
-    if look.headwear == "hair":
-        add(_FRINGE, shaded(look.hair, 1.05), 0.016)
-    elif look.headwear == "cap":
-        add(_CAP, colour, 0.02, 0.15)
-        add(_PEAK, shaded(colour, 0.8), 0.03)
+        return [_HeadPart(_HOOD, colour, -0.015, 0.15)]
+    parts = _hair(look)
+    if look.headwear == "cap":
+        parts += [_HeadPart(_CAP, colour, 0.02, 0.15), _HeadPart(_PEAK, shaded(colour, 0.8), 0.03)]
     elif look.headwear == "beanie":
-        add(_CAP, colour, 0.02, 0.12)
-        add(_CUFF, shaded(colour, 0.82), 0.025)
+        parts += [_HeadPart(_CAP, colour, 0.02, 0.12), _HeadPart(_CUFF, shaded(colour, 0.82), 0.025)]
     elif look.headwear == "sun_hat":
-        add(_WIDE_BRIM, shaded(colour, 0.85), 0.015)
-        add(_CAP, colour, 0.03, 0.12)
+        parts += [_HeadPart(_WIDE_BRIM, shaded(colour, 0.85), 0.015), _HeadPart(_CAP, colour, 0.03, 0.12)]
+    return parts
+
+
+def _open_helmet(look: Look) -> list[_HeadPart]:
+    colour = look.headwear_colour
+    strap = shaded(colour, 0.35) if sum(colour) > 200 else (70, 70, 74)
+    parts = [
+        _HeadPart(_OPEN_SHELL, colour, -0.012, 0.45),
+        _HeadPart(_OPEN_BROW, colour, 0.03, 0.30),
+        _HeadPart(_STRAP, strap, 0.011),
+    ]
+    if look.headwear == "vented":
+        parts += [_HeadPart(vent, shaded(colour, 0.35), 0.035) for vent in _VENTS]
+    elif look.headwear == "hard_hat":
+        parts.append(_HeadPart(_WIDE_BRIM, shaded(colour, 0.9), 0.0))
+    elif look.decal is not None:
+        parts.append(_HeadPart(_SHIELD, mixed(look.decal, (210, 225, 235), 0.55), 0.034, 0.3))
+    return parts
+
+
+def _hair(look: Look) -> list[_HeadPart]:
+    parts = [_HeadPart(_HAIR, look.hair, -0.015, 0.16)]
+    if look.hair_style == "long":
+        parts.append(_HeadPart(_LONG_HAIR, shaded(look.hair, 0.9), -0.035, hangs=True))
+    if look.headwear != "hair":
+        return parts
+    if look.hair_style == "bun":
+        parts.append(_HeadPart(_BUN, look.hair, -0.01, 0.1))
+    elif look.hair_style == "curly":
+        parts.append(_HeadPart(_CURLS, look.hair, -0.014, 0.12))
+    return [*parts, _HeadPart(_FRINGE, shaded(look.hair, 1.05), 0.016)]
 
 
 def _add_backpack(figure: Figure, colour: Colour, joints: Joints, group: str, size: float) -> None:
