@@ -20,7 +20,7 @@ class Teacher:
 
     def __init__(self, teacher: Detector, classes: Sequence[Class], bf16: bool) -> None:
         self._family = family_of(teacher)
-        self._network = teacher.copy().network.eval().requires_grad_(False)
+        self._network = teacher.copy().network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self._order = class_order(classes, teacher.classes)
         self._bf16 = bf16
         self.sha256 = detector_sha256(teacher)

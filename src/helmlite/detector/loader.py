@@ -121,7 +121,7 @@ def without_mosaic(settings: Augmentation) -> Augmentation:
 def _batch(
     pictures: PictureCache, positions: list[int], input_size: int, settings: Augmentation, seed: int, epoch: int
 ) -> Batch:
-    images = np.empty((len(positions), 3, input_size, input_size), dtype=np.float32)
+    images = np.empty((len(positions), input_size, input_size, 3), dtype=np.float32)
     rows = []
     for place, position in enumerate(positions):
         random = np.random.default_rng((seed, epoch, 1 + position))
@@ -129,11 +129,12 @@ def _batch(
         if random.random() < settings.mixup:
             other = int(random.integers(len(pictures)))
             made = mixed(made, _training_picture(pictures, other, input_size, settings, random), random)
-        images[place] = made.image.transpose(2, 0, 1)
+        images[place] = made.image
         boxes = xyxy_to_xywh(made.boxes_xyxy) / np.float32(input_size)
         rows.append(np.column_stack([np.full(len(boxes), place), made.labels, boxes]).astype(np.float32))
     images /= np.float32(255)
-    return Batch(torch.from_numpy(images), torch.from_numpy(np.concatenate(rows).reshape(-1, 6)))
+    channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)
+    return Batch(channels_last, torch.from_numpy(np.concatenate(rows).reshape(-1, 6)))
 
 
 def _training_picture(
