@@ -48,6 +48,9 @@ class Quantize:
     percentile:      for the rule of that name
     attention:       float | int8: the two matrix products of attention and what lies between them
     keep_float:      paths; convolutions at or below them stay in float
+    before_activation: also rounds between a convolution and a SiLU or Hardswish.  OpenVINO does without; ONNX Runtime
+                     has no other INT8 convolution, and runs slower than float unless this is set or the activation is
+                     ReLU
     correct_biases:  takes the mean error of rounded weights off the biases
     """
 
@@ -57,6 +60,7 @@ class Quantize:
     percentile: float = 99.99
     attention: str = "float"
     keep_float: tuple[str, ...] = ()
+    before_activation: bool = False
     correct_biases: bool = True
 
     def __post_init__(self) -> None:
@@ -78,7 +82,7 @@ class Quantize:
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))
         graph = trace(folded.network, context.input_size)
-        points = choose_points(folded.network, graph, self.attention, self.keep_float)
+        points = choose_points(folded.network, graph, self.attention, self.keep_float, self.before_activation)
         seen = observe(folded.network, points, pictures.batches(_BATCH))
         plan = self._plan(folded, points, seen, pictures)
         edit = InsertQuantizers(plan)

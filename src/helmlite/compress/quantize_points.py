@@ -28,6 +28,7 @@ CARRIERS = frozenset(
     "squeeze unsqueeze expand unbind narrow detach dropout".split()
 )
 ACTIVATIONS = frozenset("silu relu hardtanh relu6 hardswish sigmoid gelu mish leaky_relu".split())
+_UNFUSED = ACTIVATIONS - {"relu", "hardtanh", "relu6"}  # those that ONNX Runtime runs apart from the convolution
 _WEIGHTED = ("conv2d", "linear")
 _FOLLOWING = ("add", "avg_pool2d", "adaptive_avg_pool2d", "cat")  # integer in, integer out
 ATTENTION = ("float", "int8")
@@ -54,14 +55,19 @@ class Points:
 
 
 def choose_points(
-    network: nn.Module, graph: Graph, attention: str = "float", keep_float: tuple[str, ...] = ()
+    network: nn.Module,
+    graph: Graph,
+    attention: str = "float",
+    keep_float: tuple[str, ...] = (),
+    before_activation: bool = False,
 ) -> Points:
     """The points of a network with folded BatchNorm.
 
     attention:  "float" or "int8" for the two matrix products and what lies between them
     keep_float: paths; convolutions at or below them are not quantized
+    before_activation: also rounds what a convolution gives to an activation that is no ReLU
     """
-    demand = _Demand(network, graph, attention, keep_float)
+    demand = _Demand(network, graph, attention, keep_float, before_activation)
     rounded: dict[int, str] = {}  # value -> edge whose grid it lies on
     edges: list[str] = []
     carried: dict[str, str] = {}
@@ -99,8 +105,11 @@ def value_name(op: Op, index: int) -> str:
 class _Demand:
     """Which values are wanted as integers, and which some reader must get in float."""
 
-    def __init__(self, network: nn.Module, graph: Graph, attention: str, keep_float: tuple[str, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, graph: Graph, attention: str, keep_float: tuple[str, ...], before_activation: bool
+    ) -> None:
         self._network, self._attention, self._keep_float = network, attention, keep_float
+        self._before_activation = before_activation
         self._readers = graph.consumers()
         self._wanted: dict[int, bool] = {}
         self._needed_float: dict[int, bool] = {}
@@ -143,6 +152,8 @@ class _Demand:
             return op.inputs[0] == value and self.is_quantized(op)
         if op.kind == "matmul":
             return self._attention == "int8"
+        if op.kind in _UNFUSED:
+            return self._before_activation and any(self.is_wanted(output) for output in op.outputs)
         if op.kind in _FOLLOWING and all(number >= 0 for number in op.inputs) and (op.kind != "add" or _has_two(op)):
             return any(self.is_wanted(output) for output in op.outputs)
         return op.kind in CARRIERS and any(self.is_wanted(output) for output in op.outputs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from helmlite.data.dataset import Dataset, Sample, UnreadableImageError
+from helmlite.data.dataset import Dataset, Sample
 from helmlite.data.roles import Class
 from helmlite.detections import Image
 
@@ -24,6 +24,7 @@ _OF_ROLE: dict[str, Colour] = {
 _OF_NO_ROLE: tuple[Colour, ...] = ((240, 240, 240), (160, 160, 255), (255, 160, 120), (170, 220, 150))
 _BACKGROUND, _TEXT = (24, 24, 27), (225, 225, 225)
 _CAPTION_PX, _GAP_PX, _LEGEND_PX = 18, 6, 30
+_THICK_FROM_PX = 24  # side of a box, on the sheet
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
@@ -38,12 +39,18 @@ def contact_sheet(dataset: Dataset, count: int = 24, columns: int = 6, cell_px: 
             f"A preview needs pictures, a count and columns of at least 1 and cells of at least 32 px; "
             f"got {len(dataset)} pictures, count {count}, {columns} columns, {cell_px} px."
         )
-    chosen = np.random.default_rng(seed).permutation(len(dataset))[:count]
-    cells = [_cell(dataset, int(index), cell_px) for index in sorted(chosen)]
-    columns = min(columns, len(cells))
-    blank = np.full_like(cells[0], _BACKGROUND)
-    cells += [blank] * (-len(cells) % columns)
-    rows = [np.concatenate(cells[start : start + columns], axis=1) for start in range(0, len(cells), columns)]
+    chosen = sorted(np.random.default_rng(seed).permutation(len(dataset))[:count].tolist())
+    columns = min(columns, len(chosen))
+    rows = []
+    for start in range(0, len(chosen), columns):
+        pictures = [_picture(dataset, index, cell_px) for index in chosen[start : start + columns]]
+        height = max(picture.shape[0] for picture in pictures)  # no row is higher than its pictures
+        cells = [
+            _cell(picture, _caption(dataset, index, cell_px), height, cell_px)
+            for picture, index in zip(pictures, chosen[start:])
+        ]
+        cells += [np.full_like(cells[0], _BACKGROUND)] * (columns - len(cells))
+        rows.append(np.concatenate(cells, axis=1))
     return np.concatenate([_legend(dataset.classes, rows[0].shape[1]), *rows])
 
 
@@ -64,21 +71,29 @@ def ascii_name(item: Class, number: int) -> str:
     return f"{number} {item.name}" + (f" ({item.role})" if item.role not in (None, item.name) else "")
 
 
-def _cell(dataset: Dataset, index: int, cell_px: int) -> Image:
-    cell: Image = np.full((cell_px + _CAPTION_PX + _GAP_PX, cell_px + _GAP_PX, 3), _BACKGROUND, np.uint8)
-    path = dataset.image_paths[index]
+def _picture(dataset: Dataset, index: int, cell_px: int) -> Image:
+    """The picture as it is shown, or a plate that says that it cannot be."""
     try:
-        sample = dataset[index]
-        picture = _drawn(sample, dataset.classes, cell_px)
-    except (UnreadableImageError, ValueError):
-        cv2.putText(cell, "not readable", (12, cell_px // 2), _FONT, 0.6, _OF_ROLE["no_helmet"], 1, cv2.LINE_AA)
-    else:
-        top, left = (cell_px - picture.shape[0]) // 2, (cell_px - picture.shape[1]) // 2
-        cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
-    stem = "".join(letter if letter.isascii() else "?" for letter in path.stem)
-    room = cell_px // 8 - 5
-    caption = f"{index} {stem if len(stem) <= room else '..' + stem[-room + 2 :]}"
-    cv2.putText(cell, caption, (2, cell_px + _CAPTION_PX - 5), _FONT, 0.38, _TEXT, 1, cv2.LINE_AA)
+        return _drawn(dataset[index], dataset.classes, cell_px)
+    except ValueError:  # of which UnreadableImageError is one
+        plate: Image = np.full((cell_px // 2, cell_px, 3), _BACKGROUND, np.uint8)
+        cv2.putText(plate, "not readable", (12, cell_px // 4), _FONT, 0.6, _OF_ROLE["no_helmet"], 1, cv2.LINE_AA)
+        return plate
+
+
+def _caption(dataset: Dataset, index: int, cell_px: int) -> str:
+    """Position in the split and the end of the name, in OpenCV's letters."""
+    stem = "".join(letter if letter.isascii() else "?" for letter in dataset.image_paths[index].stem)
+    room = max(cell_px // 8 - 5, 8)
+    return f"{index} {stem if len(stem) <= room else '..' + stem[-room + 2 :]}"
+
+
+def _cell(picture: Image, caption: str, height: int, width: int) -> Image:
+    """The picture in the middle of its place, the caption below."""
+    cell: Image = np.full((height + _CAPTION_PX + _GAP_PX, width + _GAP_PX, 3), _BACKGROUND, np.uint8)
+    top, left = (height - picture.shape[0]) // 2, (width - picture.shape[1]) // 2
+    cell[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    cv2.putText(cell, caption, (2, height + _CAPTION_PX - 5), _FONT, 0.38, _TEXT, 1, cv2.LINE_AA)
     return cell
 
 
@@ -91,8 +106,10 @@ def _drawn(sample: Sample, classes: Sequence[Class], cell_px: int) -> Image:
     limit = np.array([*size, *size], np.float32) * 4  # a box far outside must not overflow OpenCV's numbers
     for label, box in zip(sample.labels.tolist(), np.clip(sample.boxes_xyxy * scale, -limit, limit)):
         left, top, right, bottom = (round(float(value)) for value in box)
-        cv2.rectangle(small, (left, top), (right, bottom), (0, 0, 0), 3)  # a dark edge shows on any ground
-        cv2.rectangle(small, (left, top), (right, bottom), colour_of(classes, label), 1 if cell_px < 200 else 2)
+        line_px = 2 if min(right - left, bottom - top) >= _THICK_FROM_PX else 1
+        # a dark line outside shows on any ground, and the head itself stays free
+        cv2.rectangle(small, (left - 2, top - 2), (right + 2, bottom + 2), (0, 0, 0), 1)
+        cv2.rectangle(small, (left - 1, top - 1), (right + 1, bottom + 1), colour_of(classes, label), line_px)
     return small
 
 

@@ -65,7 +65,7 @@ def draw_street(random: np.random.Generator, width: int, height: int, sky: tuple
     road = np.zeros((height, width), np.uint8)
     cv2.fillPoly(road, [np.rint(_road_outline(camera, along, edges)).astype(np.int32)], 255)
     _roughen(random, canvas.image, camera)
-    return Street(canvas.image, road.astype(np.float32) / 255, windows, lamps, camera, along, edges)
+    return Street(canvas.image, road.astype(np.float32) / np.float32(255), windows, lamps, camera, along, edges)
 
 
 def _random_camera(random: np.random.Generator, width: int, height: int) -> Camera:

@@ -48,7 +48,7 @@ def split_dataset(datasets: Sequence[Dataset], val: float = 0.15, test: float = 
     _check_shares(val, test)
     whole = _without_repeats(merged(datasets))
     shares = {"train": 1 - val - test, "val": val, "test": test}
-    unit_of, scenes_cut = _units(whole, shares["train"])
+    unit_of, scenes_cut = _units(whole, val, test)
     units, unit_index = np.unique(unit_of, return_inverse=True)
     amounts = np.zeros((len(units), 3), np.int64)
     np.add.at(amounts, unit_index, _amounts(whole))
@@ -100,8 +100,12 @@ def _without_repeats(dataset: Dataset) -> Dataset:
     return dataset.subset(list(first.values()))
 
 
-def _units(dataset: Dataset, train_share: float) -> tuple[Counts, tuple[int, ...]]:
-    """For each picture the number of its unit, and the sizes of the scenes that were cut."""
+def _units(dataset: Dataset, val: float, test: float) -> tuple[Counts, tuple[int, ...]]:
+    """For each picture the number of its unit, and the sizes of the scenes that were cut.
+
+    Units above the larger share of `val` and `test` fit only into train.  A scene stays whole where all of those
+    still fit there together.
+    """
     samples = list(dataset)
     found = find_duplicates([fingerprint(sample.read_image()) for sample in samples])
     pairs = [found.pairs]
@@ -111,9 +115,12 @@ def _units(dataset: Dataset, train_share: float) -> tuple[Counts, tuple[int, ...
             of_group.setdefault(sample.group, []).append(index)
     pairs += [_chained(np.array(members)) for members in of_group.values()]
     cut = []
-    for scene in found.scenes:
-        if len(scene) <= train_share * len(dataset):
-            pairs.append(_chained(scene))
+    for scene in sorted(found.scenes, key=len):
+        kept_whole = [*pairs, _chained(scene)]
+        sizes = np.bincount(components(len(dataset), np.concatenate(kept_whole)))
+        for_train = sizes[sizes > max(val, test) * len(dataset)].sum()
+        if for_train <= (1 - val - test) * len(dataset):
+            pairs = kept_whole
             continue
         cut.append(len(scene))
         in_time = np.array(sorted(scene.tolist(), key=lambda index: str(dataset.image_paths[index])))

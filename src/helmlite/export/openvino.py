@@ -1,0 +1,102 @@
+"""OpenVINO IR of float and quantized detectors, and a look at what the compiled network really runs in integers.
+
+The IR comes from our ONNX file without repeated rounding (`repeat_carried=False`): OpenVINO moves integers through
+concatenation, pooling and splitting by itself, and every rounding that it need not have costs it time.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from helmlite.detector.detector import Detector
+from helmlite.export.onnx import export_onnx
+
+_INTEGER_PRECISIONS = ("i8", "u8", "i4", "u4")
+_ARITHMETIC = ("Convolution", "MatMul", "FullyConnected", "Eltwise", "Pooling", "Concatenation", "Interpolate")
+
+
+def export_openvino(
+    detector: Detector, xml_path: Path, input_size: int, output: str = "decoded", half_weights: bool = False
+) -> None:
+    """Writes `xml_path` and the `.bin` beside it.  Inputs and outputs are those of `export_onnx`.
+
+    half_weights: stores float weights as FP16 (half the size, rounded); INT8 weights stay INT8 either way
+    Raises ImportError without OpenVINO, ValueError where INT8 weights of the plan are not INT8 in the file.
+    """
+    openvino = _openvino()
+    with tempfile.TemporaryDirectory() as folder:
+        onnx_path = Path(folder) / "model.onnx"
+        export_onnx(detector, onnx_path, input_size, output, repeat_carried=False)
+        model = openvino.Core().read_model(str(onnx_path))
+        openvino.save_model(model, str(xml_path), compress_to_fp16=half_weights)
+    expected = _quantized_weights(detector)
+    stored = sum(1 for item in _constants(openvino, xml_path) if item == "i8")
+    if stored < expected:
+        raise ValueError(f"{xml_path} stores {stored} weights as INT8; the quantization plan has {expected}.")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a compiled network runs.
+
+    operators: (name, kind, precision) of every operator that computes, as the runtime runs it
+    """
+
+    operators: tuple[tuple[str, str, str], ...]
+
+    def count(self, kind: str, integer: bool) -> int:
+        """Operators of a kind that run on integers, or those that do not."""
+        return sum(1 for _, k, p in self.operators if k == kind and (p in _INTEGER_PRECISIONS) == integer)
+
+    def in_float(self, kinds: Sequence[str] = _ARITHMETIC) -> list[dict[str, str]]:
+        """Operators of these kinds that run in float, as {name, why}."""
+        return [
+            {"name": name, "why": f"OpenVINO runs this {kind} in {precision}"}
+            for name, kind, precision in self.operators
+            if kind in kinds and precision not in _INTEGER_PRECISIONS
+        ]
+
+
+def execution_of(xml_path: Path) -> Execution:
+    """Compiles a file for this machine's CPU and says in which precision each operator runs."""
+    openvino = _openvino()
+    core = openvino.Core()
+    compiled = core.compile_model(core.read_model(str(xml_path)), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    operators = []
+    for operator in compiled.get_runtime_model().get_ordered_ops():
+        info: Mapping[str, Any] = operator.get_rt_info()
+        kind = _text(info["layerType"])
+        if kind not in ("Const", "Input", "Output", "Reorder", "Reshape"):
+            operators.append((operator.get_friendly_name(), kind, _text(info["runtimePrecision"])))
+    return Execution(tuple(operators))
+
+
+def _quantized_weights(detector: Detector) -> int:
+    plans = [edit.plan for edit in detector.edits if edit.kind == "insert_quantizers"]  # type: ignore[attr-defined]
+    return len(plans[0].weights()) if plans else 0
+
+
+def _constants(openvino: Any, xml_path: Path) -> list[str]:
+    """Element types of the constants of a file that are larger than a handful of numbers."""
+    model = openvino.Core().read_model(str(xml_path))
+    return [
+        operator.get_element_type().get_type_name()
+        for operator in model.get_ordered_ops()
+        if operator.get_type_name() == "Constant" and len(operator.shape) == 4
+    ]
+
+
+def _text(value: Any) -> str:
+    return str(value.astype(str)) if hasattr(value, "astype") else str(value)
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ImportError('OpenVINO is not installed. Install it with: pip install "helmlite[openvino]"') from error
+    return openvino
