@@ -83,10 +83,10 @@ def split(
     from helmlite.data.roles import parse_role_options
     from helmlite.data.split import split_dataset
 
-    check_output(out)
+    kind = to or format_of(source)
+    check_output(out, kind)
     datasets, skipped = _readable_splits(source, parse_role_options(role or []))
     plan = split_dataset(datasets, val, test, seed)
-    kind = to or format_of(source)
     show_written(write_dataset(plan.splits, kind, out, skipped), kind)
     print(f"{sum(map(len, plan.splits.values()))} pictures in {plan.units} groups that were kept together")
     for size in plan.scenes_cut:

@@ -46,8 +46,7 @@ def convert_dataset(source: Path | str, to: str, out: Path) -> Written:
 
     Raises ValueError for an unknown format, a folder that is in use, or where nothing can be read.
     """
-    check_output(out)
-    _check_format(to)
+    check_output(out, to)
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
     for split in splits_of(source):
@@ -61,8 +60,7 @@ def write_dataset(splits: Mapping[str, Dataset], to: str, out: Path, skipped: Se
 
     Raises ValueError where the splits' classes differ, the format is unknown, or `out` is in use.
     """
-    check_output(out)
-    _check_format(to)
+    check_output(out, to)
     classes = {dataset.classes for dataset in splits.values()}
     if len(classes) != 1:
         raise ValueError("A data set needs at least one split, and the same classes and roles in every split.")
@@ -75,17 +73,14 @@ def write_dataset(splits: Mapping[str, Dataset], to: str, out: Path, skipped: Se
     return Written(out, {split: len(rows) for split, rows in entries.items()}, tuple(skipped))
 
 
-def check_output(out: Path) -> None:
-    """Raises ValueError where `out` is a file or a folder with something in it."""
+def check_output(out: Path, to: str) -> None:
+    """Raises ValueError where `out` is a file or a folder with something in it, or `to` is no known format."""
+    if to not in FORMATS:
+        raise ValueError(f"Unknown data format '{to}'. The formats are {', '.join(FORMATS)}.")
     if out.is_dir() and any(out.iterdir()):
         raise ValueError(f"{out}: the folder is not empty; give --out a new folder.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: a file; give --out a new folder.")
-
-
-def _check_format(to: str) -> None:
-    if to not in FORMATS:
-        raise ValueError(f"Unknown data format '{to}'. The formats are {', '.join(FORMATS)}.")
 
 
 def _entries(splits: Mapping[str, Dataset]) -> dict[str, list[_Entry]]:

@@ -112,11 +112,11 @@ def read_image(path: Path) -> Image:
     Raises UnreadableImageError, also for a truncated file, which decoders would fill with grey.
     """
     encoded = _content(path)
+    if is_truncated(encoded):
+        raise UnreadableImageError(f"{path}: the picture is cut off, its end is missing ({len(encoded)} bytes)")
     decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
     if decoded is None:
         raise UnreadableImageError(f"{path}: not a readable picture ({len(encoded)} bytes)")
-    if is_truncated(encoded):
-        raise UnreadableImageError(f"{path}: the picture is cut off, its end is missing ({len(encoded)} bytes)")
     return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
 
 

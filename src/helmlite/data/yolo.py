@@ -125,9 +125,9 @@ def label_path_of(image_path: Path) -> Path:
 def yolo_strays(path: Path) -> tuple[Problem, ...]:
     """Label files, in the folders where labels are looked for, whose picture does not exist."""
     config = read_yolo_config(path)
-    images = {image for entries in config.splits.values() for entry in entries for image in _images_of(entry)}
+    lists = {entry for entries in config.splits.values() for entry in entries if entry.exists()}
+    images = {image for entry in lists for image in _images_of(entry)}
     listed = {label_path_of(image) for image in images}
-    lists = {entry for entries in config.splits.values() for entry in entries}
     on_disk = {item.with_suffix("") for folder in {image.parent for image in images} for item in _pictures_in(folder)}
     image_folder_of = {label_path_of(image).parent: image.parent for image in images}
     strays = []
