@@ -7,6 +7,8 @@ grey picture around their median, after Zauner, "Implementation and benchmarking
 A fixed camera defeats both: its pictures share a background and look alike at any hour.  Where many pictures hang
 together, they are taken as one scene, their median picture is subtracted, and only what is left is compared: the same
 moment then still correlates, another moment does not.
+
+Recompressed, scaled, darkened and mirrored copies are found; a copy that was cropped by some percent or rotated is not.
 """
 
 from __future__ import annotations
