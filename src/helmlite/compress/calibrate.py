@@ -48,8 +48,10 @@ class Observer:
         flat = values.flatten()
         step = max(1, flat.numel() // _SAMPLED)
         step += step > 1 and step % 2 == 0  # odd, so that it does not follow even rows and columns
-        counts = torch.histc(flat[::step], _BINS, *self._limits)
-        self._counts += counts.double().numpy() * step
+        counts = torch.histc(flat[::step], _BINS, *self._limits).double().numpy() * step
+        if step > 1:  # a sample misses what is rare, and the farthest value is what clipping costs most
+            counts += np.histogram([low, high], _BINS, self._limits)[0]
+        self._counts += counts
 
     def range_by(self, rule: str, percentile: float, levels: int) -> Range:
         """The range to keep, 0 always within it."""
@@ -96,7 +98,7 @@ class Observer:
             best = min(((best[0], high * clip) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
             if low < 0:
                 best = min(((low * clip, best[1]) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
-        return best
+        return float(best[0]), float(best[1])
 
 
 def _error(centres: NDArray[np.float64], counts: NDArray[np.float64], limits: Range, levels: int) -> float:

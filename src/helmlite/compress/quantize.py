@@ -44,7 +44,9 @@ class Quantize:
     """INT8 weights and values.
 
     pictures:        of the train split, for calibration
-    ranges:          percentile | min_max | mse: how much of what was seen a value's integers span
+    ranges:          mse | min_max | percentile: how much of what was seen a value's integers span.  On helmet-yolo12m
+                     at 320 the raw maps lie 33.9, 32.8 and 24.7 dB above their error; its mAP moves by less than 76
+                     pictures can show with any of them
     percentile:      for the rule of that name
     attention:       float | int8: the two matrix products of attention and what lies between them
     keep_float:      paths; convolutions at or below them stay in float
@@ -56,7 +58,7 @@ class Quantize:
 
     name: ClassVar[str] = "quantize"
     pictures: int = 300
-    ranges: str = "percentile"
+    ranges: str = "mse"
     percentile: float = 99.99
     attention: str = "float"
     keep_float: tuple[str, ...] = ()
@@ -91,7 +93,7 @@ class Quantize:
             _correct_biases(changed.network, plan, seen.input_means)
         edit.redo(changed.network)
         quantized = folded.edited(edit, changed.network)
-        signal_to_noise = _compare(folded.network, changed.network, pictures.first(_COMPARED))
+        signal_to_noise = signal_to_noise_db(folded.network, changed.network, pictures.first(_COMPARED))
         context.log(
             f"quantize: {len(points.weights)} weights and {len(points.edges)} values in INT8, calibrated on "
             f"{len(pictures.used)} pictures; raw maps {signal_to_noise:.1f} dB above their error"
@@ -127,7 +129,7 @@ def _correct_biases(network: nn.Module, plan: QuantizationPlan, input_means: Map
                 conv.bias -= mean_shift(conv.weight, rounded, means, conv.groups).to(conv.bias.dtype)
 
 
-def _compare(before: nn.Module, after: nn.Module, images: Tensor) -> float:
+def signal_to_noise_db(before: nn.Module, after: nn.Module, images: Tensor) -> float:
     """Signal-to-noise ratio of the raw maps in dB.  Raises DeadDetectorError where the scores have gone."""
     with torch.inference_mode():
         expected, got = before.eval()(images), after.eval()(images)
