@@ -1,0 +1,108 @@
+"""The artifacts of a run: exported, opened on the target's runtime, and what each costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.recipe import StepResult
+from helmlite.detector.detector import Detector, Log
+from helmlite.detector.macs import count_macs, count_parameters
+from helmlite.export.pack import write_bundle
+from helmlite.job.measure import cause_of
+from helmlite.job.prepare import Prepared
+from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
+
+_PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model as the target runs it.
+
+    name:     how its row is called;  cause: which factor of the speed-up it adds to the one before it in the chain
+    in_chain: whether it is a stage on the way from the baseline to the result
+    """
+
+    name: str
+    cause: str
+    bundle: Bundle
+    predictor: BundlePredictor
+    size_bytes: int
+    macs: int
+    params: int
+    precision: str
+    input_size: int
+    in_chain: bool = True
+    note: str = ""
+
+
+def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> list[Candidate]:
+    """The baseline first, then the baseline at the run's input size, then every step, then what needs no training."""
+    own_size, size = prepared.detector.architecture.input_size, prepared.input_size
+    chain = [_candidate(prepared, f"FP32 at {own_size}", "", prepared.detector, own_size, "baseline", log)]
+    if own_size != size:
+        name = f"FP32 at {size}"
+        chain.append(_candidate(prepared, name, "input size", prepared.detector, size, f"baseline-{size}", log))
+    for number, step in enumerate(steps, start=1):
+        folder = f"{number}-{step.name}-{step.folder.name.rsplit('-', 1)[-1]}"
+        chain.append(
+            _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
+        )
+    return chain + in_bf16(chain, size)
+
+
+def in_bf16(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:
+    """The float stages at the run's input size in BF16, where this machine and the target's runtime have it."""
+    first = next(item for item in chain if item.input_size == input_size)
+    last = [item for item in chain if item.precision == "f32"][-1]
+    found = []
+    for item, name in ((first, f"BF16 at {input_size}"), (last, f"{last.name} in BF16")):
+        predictor = BundlePredictor(item.bundle, item.predictor.session.runtime, precision="bf16")
+        if predictor.session.precision == "bf16":
+            note = "needs no training" if item is first else ""
+            found.append(
+                replace(
+                    item, name=name, predictor=predictor, precision="bf16", cause="precision", in_chain=False, note=note
+                )
+            )
+    return found if last is not first else found[:1]
+
+
+def precision_name(precision: str) -> str:
+    """`f32` -> `FP32`, as tables write it."""
+    return _PRECISION_NAMES.get(precision, precision)
+
+
+def _candidate(
+    prepared: Prepared, name: str, cause: str, detector: Detector, input_size: int, folder: str, log: Log
+) -> Candidate:
+    place = prepared.settings.out / "artifacts" / folder
+    runtime = prepared.target.runtime
+    precision = "int8" if detector.has_edit("insert_quantizers") else "f32"
+    bundle = _bundle(place, detector, input_size, name, runtime, precision, log)
+    return Candidate(
+        name=name,
+        cause=cause,
+        bundle=bundle,
+        predictor=BundlePredictor(bundle, runtime),
+        size_bytes=bundle.manifest.size_bytes(runtime),
+        macs=count_macs(detector.network, input_size),
+        params=count_parameters(detector.network),
+        precision=precision,
+        input_size=input_size,
+    )
+
+
+def _bundle(
+    place: Path, detector: Detector, input_size: int, name: str, runtime: str, precision: str, log: Log
+) -> Bundle:
+    """The artifact of an earlier run where it is complete, else a new one."""
+    if is_bundle(place):
+        return read_bundle(place)
+    log(f"export: {name}")
+    ready = detector if precision == "int8" else merge_parallel_convs(fold_batchnorm(detector))
+    return write_bundle(place, ready, input_size, name=name, runtimes=(runtime,), runtime=runtime, precision=precision)

@@ -1,0 +1,265 @@
+"""The whole run: recipe, artifacts, accuracy, gate, speed, bundle, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import helmlite
+from helmlite.compress.recipe import StepResult, run_recipe
+from helmlite.compress.technique import Context
+from helmlite.data.dataset import Dataset
+from helmlite.data.roles import index_of_role
+from helmlite.detections import Image
+from helmlite.detector.detector import Detector, Log
+from helmlite.evaluate.cost import Factor
+from helmlite.evaluate.errors import HeadChanges, match_class
+from helmlite.evaluate.gallery import Crop, cut_crops
+from helmlite.evaluate.gate import FAILED, PASSED, UNDECIDED, GateVerdict, changes_at, judge, operating_point
+from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line, write_report
+from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
+from helmlite.evaluate.resolution import resolvable_loss
+from helmlite.evaluate.thresholds import choose_thresholds
+from helmlite.export.pack import write_bundle
+from helmlite.job.candidates import Candidate, build_candidates, precision_name
+from helmlite.job.measure import Seen, look, recall_at_equal_alarms, speedup_factors
+from helmlite.job.peers import stock_nncf
+from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
+from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
+from helmlite.runtime.bundle import read_bundle
+from helmlite.runtime.machine import installed_versions, read_machine
+
+_ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
+_RANK = {PASSED: 0, UNDECIDED: 1, FAILED: 2}
+
+
+def compress(settings: CompressSettings, log: Log) -> RunReport:
+    """Compresses a detector and writes bundle and report into `settings.out`; goes on where an earlier run stopped.
+
+    Raises ValueError, before any work is done, for whatever is wrong with the input.
+    """
+    started = time.monotonic()
+    prepared = prepare(settings)
+    claim_folder(prepared)
+    for line in prepared.skipped:
+        log(f"skipped: {line}")
+    steps = run_recipe(prepared.detector, prepared.recipe.steps, _context(prepared, log), settings.out / "steps")
+    candidates = build_candidates(prepared, steps, log)
+    at_size = next(item for item in candidates if item.input_size == prepared.input_size)
+    peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
+    candidates += [peer] if peer else []
+    seen = {item.name: _look(item, prepared, log) for item in candidates}
+    log("speed: all artifacts in turn")
+    timings = time_predictors(
+        {item.name: item.predictor for item in candidates}, _pictures(prepared.val), _ROUNDS, _WARMUP
+    )
+    baseline = candidates[0]
+    result, gate = _chosen(prepared, candidates, seen, timings)
+    report = _report(prepared, candidates, seen, timings, result, gate, (time.monotonic() - started) / 60)
+    _write_result(prepared, steps, result, seen[result.name], report, log)
+    write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
+    return report
+
+
+def _context(prepared: Prepared, log: Log) -> Context:
+    return Context(
+        data=prepared.train,
+        original=prepared.detector,
+        input_size=prepared.input_size,
+        seed=prepared.settings.seed,
+        workspace=prepared.settings.out / "steps",
+        log=log,
+        channel_multiple=prepared.target.channel_multiple,
+    )
+
+
+def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
+    log(f"accuracy: {item.name}")
+    folder = item.name.replace(" ", "-").replace(".", "").lower()
+    return look(item.predictor, prepared.val, prepared.test, prepared.settings.out / "predictions" / folder)
+
+
+def _chosen(
+    prepared: Prepared,
+    candidates: Sequence[Candidate],
+    seen: dict[str, Seen],
+    timings: dict[str, PredictorTiming],
+) -> tuple[Candidate, GateVerdict]:
+    """The fastest way of running the finished detector that passes the gate; else the one that comes closest to it."""
+    settings, baseline = prepared.settings, candidates[0]
+    last = [item for item in candidates if item.in_chain][-1]
+    finished = [last, *(item for item in candidates if not item.in_chain and not item.note)]
+    judged = []
+    for item in finished:
+        verdict = judge(
+            seen[baseline.name].val,
+            seen[item.name].val,
+            prepared.val,
+            settings.max_drop,
+            settings.max_recall_drop,
+            settings.seed,
+        )
+        judged.append((_RANK[verdict.verdict], timings[item.name].network.median_ms, item, verdict))
+    _, _, result, gate = min(judged, key=lambda entry: entry[:2])
+    return result, gate
+
+
+def _report(
+    prepared: Prepared,
+    candidates: Sequence[Candidate],
+    seen: dict[str, Seen],
+    timings: dict[str, PredictorTiming],
+    result: Candidate,
+    gate: GateVerdict,
+    minutes: float,
+) -> RunReport:
+    baseline = candidates[0]
+    before, after = seen[baseline.name], seen[result.name]
+    rows = {item.name: _row(prepared, item, before, seen[item.name], timings, baseline) for item in candidates}
+    chain = [item for item in candidates if item.in_chain]
+    if not result.in_chain:
+        chain = [*(item for item in chain if item.precision == "f32"), result]
+    whole = ratio(timings[baseline.name].network, timings[result.name].network).value
+    machine = read_machine()
+    session = result.predictor.session
+    return RunReport(
+        model=prepared.settings.model,
+        target=prepared.target.name,
+        baseline=rows[baseline.name],
+        result=rows[result.name],
+        gate=gate,
+        data=_data_used(prepared),
+        steps=tuple(rows[item.name] for item in candidates[1:] if item.in_chain),
+        references=tuple(rows[item.name] for item in candidates if not item.in_chain),
+        speedup=whole,
+        speedup_factors=_factors(chain, timings),
+        map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed),
+        heads=_head_changes(prepared, before, after),
+        resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
+        stayed_float=result.bundle.manifest.stayed_float,
+        notes=_notes(prepared.detector),
+        commands=(_command(prepared.settings),),
+        versions=installed_versions(("torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
+        measured_on={
+            "CPU": machine.describe(),
+            "runtime": f"{session.runtime} {session.version}",
+            "threads": str(session.threads),
+            "rounds": f"{_ROUNDS} interleaved, batch 1, network alone",
+        },
+        hashes={"train": prepared.train.sha256(), "val": prepared.val.sha256(), "test": prepared.test.sha256()},
+        seed=prepared.settings.seed,
+        minutes=minutes,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _row(
+    prepared: Prepared,
+    item: Candidate,
+    baseline_seen: Seen,
+    found: Seen,
+    timings: dict[str, PredictorTiming],
+    baseline: Candidate,
+) -> Measured:
+    timing = timings[item.name].network
+    return Measured(
+        name=item.name,
+        map=found.accuracy.map,
+        map50=found.accuracy.map50,
+        map75=found.accuracy.map75,
+        recall_no_helmet=recall_at_equal_alarms(baseline_seen, found, prepared.val, prepared.test),
+        latency_ms_median=timing.median_ms,
+        latency_ms_p95=timing.p95_ms,
+        size_bytes=item.size_bytes,
+        macs=item.macs,
+        params=item.params,
+        speedup=ratio(timings[baseline.name].network, timing).value,
+        map_ci95=map_ci95(found.test, prepared.test, seed=prepared.settings.seed),
+        by_size=found.accuracy.by_size,
+        per_class=found.accuracy.per_class,
+        input_size=item.input_size,
+        runtime=item.predictor.session.runtime,
+        precision=precision_name(item.precision),
+        note=item.note,
+    )
+
+
+def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) -> tuple[Factor, ...]:
+    return speedup_factors([(item.name, item.cause) for item in chain], timings)
+
+
+def _head_changes(prepared: Prepared, before: Seen, after: Seen) -> HeadChanges | None:
+    label = index_of_role(prepared.val.classes, "no_helmet")
+    if label is None:
+        return None
+    matches = match_class(before.val, prepared.val, label), match_class(after.val, prepared.val, label)
+    return changes_at(operating_point(*matches), before.test, after.test, prepared.test)
+
+
+def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> tuple[Crop, ...]:
+    label = index_of_role(prepared.test.classes, "no_helmet")
+    if report.heads is None or label is None:
+        return ()
+    return cut_crops(report.heads, before.test, after.test, prepared.test, label)
+
+
+def _write_result(
+    prepared: Prepared, steps: Sequence[StepResult], result: Candidate, seen: Seen, report: RunReport, log: Log
+) -> None:
+    """The bundle for the box: the chosen artifact for every runtime, with thresholds chosen again on val."""
+    quantized = result.precision == "int8"
+    detector = steps[-1].detector if quantized else [s for s in steps if s.name != "quantize"][-1].detector
+    write_bundle(
+        prepared.settings.out / "bundle",
+        detector,
+        prepared.input_size,
+        name=f"{Path(prepared.settings.model).stem}-{prepared.recipe.name}",
+        runtime=prepared.target.runtime,
+        precision=result.precision,
+        target=prepared.target.name,
+        thresholds=choose_thresholds(seen.val, prepared.val),
+        metrics={"test_map": seen.accuracy.map, "test_map50": seen.accuracy.map50, "gate": report.gate.verdict},
+        provenance={
+            "helmlite": helmlite.__version__,
+            "model": prepared.settings.model,
+            "recipe": prepared.recipe.to_json(),
+            "seed": prepared.settings.seed,
+            "data": dict(report.hashes),
+        },
+    )
+    read_bundle(prepared.settings.out / "bundle")
+    log(f"{verdict_line(report)}")
+
+
+def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
+    purposes = ((prepared.train, "training"), (prepared.val, "tuning and gate"), (prepared.test, "reported"))
+    label = index_of_role(prepared.test.classes, "no_helmet")
+    used = []
+    for split, purpose in purposes:
+        labels = [sample.labels for sample in split]
+        heads = None if label is None else sum(int((item == label).sum()) for item in labels)
+        boxes = sum(len(item) for item in labels)
+        source = prepared.settings.data.name
+        used.append(DataUsed(purpose, source, split.split, len(split), boxes, split.sha256(), heads))
+    return tuple(used)
+
+
+def _notes(detector: Detector) -> tuple[str, ...]:
+    notes = [f"{name.replace('_', ' ')}: {value}" for name, value in detector.architecture.notes.items()]
+    return tuple(notes)
+
+
+def _command(settings: CompressSettings) -> str:
+    size = f" --input-size {settings.input_size}" if settings.input_size else ""
+    roles = "".join(f" --role {role}={name}" for name, role in settings.roles.items())
+    return (
+        f"helmlite compress {settings.model} --data {settings.data.parent.name}/{settings.data.name} "
+        f"--recipe {settings.recipe} --target {settings.target}{size} --max-drop {settings.max_drop:g} "
+        f"--minutes {settings.minutes:g} --seed {settings.seed}{roles}"
+    )
+
+
+def _pictures(dataset: Dataset) -> list[Image]:
+    return [dataset[index].read_image() for index in range(min(len(dataset), _TIMED_PICTURES))]

@@ -1,0 +1,64 @@
+"""What a user could have had without helmlite and without training: NNCF's own INT8 of the original detector."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from helmlite.data.dataset import Dataset
+from helmlite.detector.detector import Log
+from helmlite.evaluate.cost import file_bytes
+from helmlite.job.candidates import Candidate
+from helmlite.runtime.bundle import BundlePredictor
+from helmlite.runtime.preprocess import network_input
+from helmlite.runtime.session import open_session
+
+_PICTURES = 300  # NNCF's own default
+
+
+def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log: Log) -> Candidate | None:
+    """NNCF's post-training INT8 of the baseline at the run's input size, with its defaults; None without NNCF.
+
+    Only for OpenVINO.  Written into `folder` once, and taken from there later.
+    """
+    if baseline.predictor.session.runtime != "openvino":
+        return None
+    try:
+        import nncf
+        import openvino
+    except ImportError:
+        log("reference: NNCF is not installed, so its INT8 is not measured (pip install nncf)")
+        return None
+    xml = folder / "model.xml"
+    if not xml.is_file():
+        log(f"reference: stock NNCF INT8 at {baseline.input_size}")
+        logging.getLogger("nncf").setLevel(logging.ERROR)
+        pictures = list(_calibration(train, baseline.input_size, seed))
+        model: Any = openvino.Core().read_model(str(baseline.bundle.model_path("openvino")))
+        quantized = nncf.quantize(model, nncf.Dataset(pictures), subset_size=len(pictures))
+        folder.mkdir(parents=True, exist_ok=True)
+        openvino.save_model(quantized, str(folder / "part.xml"), compress_to_fp16=False)
+        (folder / "part.bin").replace(folder / "model.bin")
+        (folder / "part.xml").replace(xml)
+    session = open_session(xml, "openvino", baseline.predictor.session.threads, "int8")
+    return replace(
+        baseline,
+        name=f"NNCF INT8 at {baseline.input_size}",
+        predictor=BundlePredictor(baseline.bundle, "openvino", session=session),
+        size_bytes=file_bytes([xml, folder / "model.bin"]),
+        precision="int8",
+        cause="precision",
+        in_chain=False,
+        note="needs no training",
+    )
+
+
+def _calibration(train: Dataset, input_size: int, seed: int) -> Iterator[NDArray[np.float32]]:
+    for index in np.random.default_rng(seed).permutation(len(train))[:_PICTURES].tolist():
+        yield network_input(train[index].read_image(), input_size)[0]

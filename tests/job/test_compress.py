@@ -1,0 +1,106 @@
+"""The whole run on `tiny`: bundle, report, verdict, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helmlite.compress.checkpoint import save_checkpoint
+from helmlite.data.roles import with_roles
+from helmlite.data.scenes import write_scenes
+from helmlite.detector.tiny import new_tiny
+from helmlite.runtime.bundle import read_bundle
+
+pytestmark = pytest.mark.slow
+
+_RECIPE = """
+name = "small"
+input_size = 96
+
+[[step]]
+technique = "activation"
+to = "relu"
+
+[[step]]
+technique = "prune"
+macs_ratio = 0.6
+importance = "l2"
+rounds = 1
+images = 8
+
+[[step]]
+technique = "distill"
+epochs = 1
+batch_size = 8
+
+[[step]]
+technique = "quantize"
+pictures = 16
+"""
+
+
+def _compress(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    words = ["compress", str(folder / "model"), "--data", str(folder / "scenes" / "data.yaml"), *more]
+    words += ["--recipe", str(folder / "small.toml"), "--out", str(folder / "out")]
+    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("run")
+    write_scenes(folder / "scenes", train=16, val=24, test=24, seed=0)
+    save_checkpoint(new_tiny(with_roles(["helmet", "no_helmet"]), input_size=160), folder / "model", {})
+    (folder / "small.toml").write_text(_RECIPE)
+    return folder, _compress(folder, "--max-drop", "1.0")
+
+
+def test_it_ends_with_a_verdict_and_its_exit_code(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    folder, done = run
+    assert done.returncode in (0, 3, 4), done.stderr
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert {0: "passed", 3: "failed", 4: "undecided"}[done.returncode] == report["gate"]["verdict"]
+    assert (folder / "out" / "report.html").stat().st_size > 5000
+
+
+def test_the_report_has_what_later_work_builds_on(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    report = json.loads((run[0] / "out" / "report.json").read_text())
+    for side in ("baseline", "result"):
+        keys = {"map", "map50", "recall_no_helmet", "latency_ms_median", "size_bytes", "macs", "params"}
+        assert keys <= report[side].keys()
+    assert {"data", "speedup", "speedup_factors", "size_ratio", "map_drop", "map_drop_ci95", "gate"} <= report.keys()
+    assert report["result"]["macs"] < 0.25 * report["baseline"]["macs"]  # 0.36 by size, 0.6 by pruning
+    assert report["result"]["size_bytes"] < report["baseline"]["size_bytes"]
+    assert report["steps"][0]["name"] == "FP32 at 96"
+    assert len(report["steps"]) == 5
+
+
+def test_the_factors_multiply_to_the_whole(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    report = json.loads((run[0] / "out" / "report.json").read_text())
+    assert report["speedup_factors"].keys() >= {"input size", "structure", "activation"}
+    assert math.prod(report["speedup_factors"].values()) == pytest.approx(report["speedup"], rel=0.1)
+
+
+def test_the_bundle_runs(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    manifest = read_bundle(run[0] / "out" / "bundle").manifest
+    assert manifest.input_size == 96
+    assert len(manifest.thresholds.by_class) == 2
+    assert "val" in manifest.thresholds.rule
+
+
+def test_the_same_command_takes_up_what_is_done(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    again = _compress(run[0], "--max-drop", "1.0")
+    assert again.returncode == run[1].returncode
+    assert again.stdout.count("already done") == 4
+    assert "export:" not in again.stdout
+
+
+def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    other = _compress(run[0], "--seed", "1")
+    assert other.returncode == 2
+    assert "holds another run (other seed)" in other.stderr
