@@ -44,6 +44,11 @@ def test_symmetric_points_have_a_scale_for_each_output_channel() -> None:
     assert rounded.flatten().tolist() == pytest.approx([1.27, -0.5, -0.254, 0.0, 0.0, 0.0], abs=1e-7)
 
 
+def test_a_scale_does_not_fall_below_what_the_bias_needs() -> None:
+    point = symmetric_point(torch.tensor([1.27, 1.27]).view(2, 1, 1, 1), smallest=torch.tensor([0.02, 0.001]))
+    assert point.scales == pytest.approx((0.02, 0.01))
+
+
 def test_a_weight_is_rounded_to_its_own_channels_step() -> None:
     weight = torch.tensor([[127.0, 0.6], [12.7, 0.06]]).view(2, 2, 1, 1)
     point = symmetric_point(weight)  # steps 1 and 0.1

@@ -36,7 +36,7 @@ class Split(nn.Module):
 
 def test_after_the_activation_and_not_before_and_one_scale_at_the_join() -> None:
     points = points_of(Split())
-    assert points.weights == ("enter", "inner", "last")
+    assert points.weights == {"enter": "images", "inner": "act/silu", "last": "act/silu"}
     assert points.edges == ("images", "act/silu", "inner_act/silu")
     assert points.shared == (("act/silu", "inner_act/silu"),)
     assert points.carried == {"/chunk[0]": "act/silu", "/chunk[1]": "act/silu", "/cat": "act/silu"}
@@ -57,7 +57,7 @@ def test_before_the_activation_where_asked_for_and_only_where_it_is_no_relu() ->
 
 def test_a_convolution_that_is_kept_in_float_has_no_rounded_input() -> None:
     points = points_of(Split(), keep_float=("last",))
-    assert points.weights == ("enter", "inner")
+    assert list(points.weights) == ["enter", "inner"]
     assert points.edges == ("images", "act/silu")  # `inner_act` is read by `last` alone
     whys = {part.name: part.why for part in points.stayed_float}
     assert whys["last/conv2d"] == "kept in float as asked for"

@@ -31,6 +31,7 @@ from helmlite.export.parity import Parity, measure_parity
 from helmlite.export.qdq import stored_integers
 from helmlite.runtime.decode import HeadLayout, decode_maps
 from helmlite.runtime.preprocess import network_input
+from helmlite.runtime.session import open_session
 
 onnx = pytest.importorskip("onnx")
 
@@ -245,6 +246,23 @@ def test_relu_and_rounding_before_the_activation_export(
         for ours, theirs in zip(expected, session.run(None, {"images": planes})):
             noise = np.linalg.norm(ours.numpy() - theirs) / np.linalg.norm(ours.numpy())
             assert noise < 0.15
+
+
+def test_a_dead_channel_keeps_its_bias_in_fused_kernels(detector: Detector, data: Dataset, tmp_path: Path) -> None:
+    """With a scale as tiny as its weights, ONNX Runtime's 32-bit bias overflows and the channel answers nonsense."""
+    sick = detector.copy()
+    logits = sick.network.get_submodule("heads.0.logits")
+    assert isinstance(logits, nn.Conv2d)
+    with torch.no_grad():
+        logits.weight[0].fill_(1e-12)
+        assert logits.bias is not None
+        logits.bias[0] = 3.0
+        logits.weight[1].mul_(0.01)
+    subject = Quantize(correct_biases=False).apply(sick, context(data, sick))
+    export_onnx(subject, tmp_path / "model.onnx", _SIZE, output="maps")
+    planes, _ = network_input(data[0].read_image(), _SIZE)
+    found = open_session(tmp_path / "model.onnx", "onnxruntime", 1).run_named(planes)["class_8"]
+    assert found[0, 0] == pytest.approx(3.0, abs=1e-3)
 
 
 def test_wrong_wishes(detector: Detector, quantized: Detector, images: list[Image], tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ Range = tuple[float, float]
 _BINS = 2048
 _SAMPLED = 1 << 15  # elements of a value that one picture adds to its histogram
 _SLACK = 1.25  # a histogram's limits grow by this much more than needed, so that they grow rarely
+# Runtimes store a bias in 32 bits and in steps of (input's scale * weight's scale).  A dead channel's tiny scale would
+# make its bias overflow, which ONNX Runtime does without a word; a quarter of the range is left to fine-tuning.
+_BIAS_STEPS = 2.0**29
 _CLIPS = np.linspace(0.2, 1.0, 81)  # shares of the range that "mse" tries
 
 
@@ -197,25 +200,34 @@ def asymmetric_point(limits: Range, bits: int = 8) -> QuantPoint:
     return QuantPoint(bits, (scale,), (int(min(max(round(-low / scale), 0), levels)),))
 
 
-def weight_points(network: nn.Module, points: Points, bits: int) -> dict[str, QuantPoint]:
-    """Signed symmetric rounding of each weight for each output channel, its largest value kept; by module path."""
+def weight_points(
+    network: nn.Module, points: Points, edges: Mapping[str, QuantPoint], bits: int
+) -> dict[str, QuantPoint]:
+    """Signed symmetric rounding of each weight for each output channel, its largest value kept; by module path.
+
+    edges: the rounding of the values that the weights meet
+    """
     made = {}
-    for path in points.weights:
-        weight = network.get_submodule(path).weight
+    for path, edge in points.weights.items():
+        module = network.get_submodule(path)
+        weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
-        made[path] = symmetric_point(weight.detach(), bits)
+        smallest = bias.detach().abs() / (edges[edge].scales[0] * _BIAS_STEPS) if isinstance(bias, Tensor) else None
+        made[path] = symmetric_point(weight.detach(), bits, smallest)
     return made
 
 
-def symmetric_point(weight: Tensor, bits: int = 8) -> QuantPoint:
+def symmetric_point(weight: Tensor, bits: int = 8, smallest: Tensor | None = None) -> QuantPoint:
     """Signed rounding of a weight (outputs, ...), one scale for each output channel.
 
     A channel of nothing but zeros, or nearly so beside the others, gets a scale that cannot underflow.
+    smallest: (outputs,), what the scale of each channel must not fall below
     """
     largest = weight.flatten(1).abs().amax(1).double()
-    largest = largest.clamp(min=max(float(largest.max()) * 1e-4, 1e-8))
-    scales = tuple(float(np.float32(item)) for item in (largest / (2 ** (bits - 1) - 1)).tolist())
-    return QuantPoint(bits, scales, (0,) * len(scales), axis=0, signed=True)
+    scales = largest.clamp(min=max(float(largest.max()) * 1e-4, 1e-8)) / (2 ** (bits - 1) - 1)
+    if smallest is not None:
+        scales = torch.maximum(scales, smallest.double())
+    return QuantPoint(bits, tuple(float(np.float32(item)) for item in scales.tolist()), (0,) * len(scales), 0, True)
 
 
 def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int) -> Tensor:

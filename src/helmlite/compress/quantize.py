@@ -23,7 +23,7 @@ from helmlite.compress.calibration_pictures import CalibrationPictures
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
 from helmlite.compress.merge_parallel import merge_parallel_convs
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint, weight_point
+from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.quantize_points import ATTENTION, Points, choose_points
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.detector.detector import Detector
@@ -101,9 +101,9 @@ class Quantize:
         return quantized
 
     def _plan(self, folded: Detector, points: Points, seen: Seen, pictures: CalibrationPictures) -> QuantizationPlan:
-        weights = weight_points(folded.network, points, _BITS)
-        made: dict[str, QuantPoint] = {weight_point(path): point for path, point in weights.items()}
-        made.update(edge_points(points, seen, self.ranges, self.percentile, _BITS))
+        edges = edge_points(points, seen, self.ranges, self.percentile, _BITS)
+        weights = weight_points(folded.network, points, edges, _BITS)
+        made = {weight_point(path): point for path, point in weights.items()} | edges
         settings = {**asdict(self), "keep_float": list(self.keep_float)}
         calibration = {"settings": settings, **pictures.described()}
         return QuantizationPlan(made, points.carried, points.stayed_float, calibration)

@@ -38,7 +38,7 @@ ATTENTION = ("float", "int8")
 class Points:
     """Where rounding goes.
 
-    weights:      paths of convolutions and linear layers whose weights are rounded
+    weights:      convolutions and linear layers whose weights are rounded -> the edge that they read, by path
     edges:        names of the values that are rounded, in the order in which they are made
     shared:       groups of edges that must have one scale because they meet in a concatenation
     carried:      other wanted values -> the edge whose grid they lie on
@@ -46,7 +46,7 @@ class Points:
     stayed_float: what is not quantized, and why
     """
 
-    weights: tuple[str, ...]
+    weights: Mapping[str, str]
     edges: tuple[str, ...]
     shared: tuple[tuple[str, ...], ...]
     carried: Mapping[str, str]
@@ -76,7 +76,10 @@ def choose_points(
     if demand.is_wanted(0):
         rounded[0] = IMAGES
         edges.append(IMAGES)
+    weights: dict[str, str] = {}
     for op in graph.ops:
+        if demand.is_quantized(op):
+            weights.setdefault(op.module, rounded[op.inputs[0]])
         sources = [rounded.get(value) for value in op.inputs]
         carries = op.kind in CARRIERS or op.kind == "cat"
         if carries and sources and all(source is not None for source in sources):
@@ -93,7 +96,6 @@ def choose_points(
                 edges.append(rounded[value])
                 if op.kind in ("softmax", "sigmoid"):
                     fixed[rounded[value]] = (0.0, 1.0)
-    weights = tuple(dict.fromkeys(op.module for op in graph.ops if demand.is_quantized(op)))
     return Points(weights, tuple(edges), groups.all(), carried, fixed, _stayed_float(graph, demand, rounded))
 
 
