@@ -250,19 +250,21 @@ def test_relu_and_rounding_before_the_activation_export(
 
 def test_a_dead_channel_keeps_its_bias_in_fused_kernels(detector: Detector, data: Dataset, tmp_path: Path) -> None:
     """With a scale as tiny as its weights, ONNX Runtime's 32-bit bias overflows and the channel answers nonsense."""
-    sick = detector.copy()
-    logits = sick.network.get_submodule("heads.0.logits")
+    sick = ReplaceActivation("relu").apply(detector, context(data, detector))
+    last, logits = (sick.network.get_submodule(f"heads.0.{path}") for path in ("score.1.pointwise.norm", "logits"))
+    assert isinstance(last, nn.BatchNorm2d)
     assert isinstance(logits, nn.Conv2d)
     with torch.no_grad():
-        logits.weight[0].fill_(1e-12)
-        assert logits.bias is not None
-        logits.bias[0] = 3.0
-        logits.weight[1].mul_(0.01)
+        last.weight.mul_(1e-3)
+        last.weight[0], last.bias[0] = 0.0, 3.0  # a channel that always answers 3
+        logits.weight.zero_()
+        logits.weight[:, 0] = 1.0
+        logits.bias.zero_()  # type: ignore[union-attr]
     subject = Quantize(correct_biases=False).apply(sick, context(data, sick))
     export_onnx(subject, tmp_path / "model.onnx", _SIZE, output="maps")
     planes, _ = network_input(data[0].read_image(), _SIZE)
     found = open_session(tmp_path / "model.onnx", "onnxruntime", 1).run_named(planes)["class_8"]
-    assert found[0, 0] == pytest.approx(3.0, abs=1e-3)
+    assert found == pytest.approx(np.full_like(found, 3.0), abs=0.05)
 
 
 def test_wrong_wishes(detector: Detector, quantized: Detector, images: list[Image], tmp_path: Path) -> None:
