@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from helmlite.job.prepare import CompressSettings
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +29,7 @@ def compress(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and train nothing.")] = False,
 ) -> None:
     """Makes a detector small and fast, and reports what that cost on your own test pictures.
 
@@ -53,11 +57,30 @@ def compress(
         seed,
         parse_role_options(role or []),
     )
+    if dry_run:
+        _print_plan(settings)
+        return
     report = run(settings, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
     print_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
     codes = {"failed": EXIT_GATE_FAILED, "undecided": EXIT_GATE_UNDECIDED}
     raise typer.Exit(codes.get(report.gate.verdict, 0))
+
+
+def _print_plan(settings: CompressSettings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from helmlite.job.plan import plan
+
+    found = plan(settings, lambda line: print(line, flush=True))
+    table = Table("step", "MACs, G", "parameters", "bytes", "ms here", "times faster")
+    for row in found.steps:
+        cells = [f"{row.macs / 1e9:.2f}", f"{row.params:,}", f"{row.size_bytes:,}", f"{row.latency_ms:.1f}"]
+        table.add_row(row.name, *cells, f"{row.speedup:.1f}")
+    Console(width=120).print(table)
+    print(f"training: {found.minutes:.0f} minutes on {found.train_pictures} pictures")
+    print(f"what these test pictures can prove: {found.resolution.in_words()}")
 
 
 def finetune(
