@@ -26,8 +26,7 @@ from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
-from helmlite.detector.macs import ConvCost, conv_costs, count_macs
-from helmlite.detector.trace import trace
+from helmlite.detector.macs import ConvCost, conv_costs, count_macs, shape_trace
 
 _BATCH = 8
 
@@ -111,7 +110,7 @@ def choose_units(
     Its price is the importance lost for each multiply-accumulate saved.
     Raises ValueError where even the smallest allowed network is above the target.
     """
-    costs = conv_costs(detector.network, trace(detector.network, input_size))
+    costs = conv_costs(detector.network, shape_trace(detector.network, input_size))
     ledger = _Ledger(costs, count_macs(detector.network, input_size) - sum(cost.macs for cost in costs))
     slices = [_Slices(bundle, scores, channel_multiple, min_keep) for bundle in groups.bundles]
     while ledger.macs > target_macs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 from torch import nn
@@ -38,9 +39,14 @@ def conv_costs(network: nn.Module, graph: Graph) -> tuple[ConvCost, ...]:
     return tuple(costs)
 
 
+def shape_trace(network: nn.Module, input_size: int) -> Graph:
+    """As `trace`, without computing anything: only shapes go through a copy of the network (PyTorch's meta device)."""
+    return trace(copy.deepcopy(network).to("meta"), input_size)
+
+
 def count_macs(network: nn.Module, input_size: int) -> int:
     """Multiply-accumulates for one square picture: convolutions, linear layers and matrix products."""
-    graph = trace(network, input_size)
+    graph = shape_trace(network, input_size)
     total = sum(cost.macs for cost in conv_costs(network, graph))
     for op in graph.ops:
         if op.kind == "matmul":
