@@ -40,8 +40,14 @@ def conv_costs(network: nn.Module, graph: Graph) -> tuple[ConvCost, ...]:
 
 
 def shape_trace(network: nn.Module, input_size: int) -> Graph:
-    """As `trace`, without computing anything: only shapes go through a copy of the network (PyTorch's meta device)."""
-    return trace(copy.deepcopy(network).to("meta"), input_size)
+    """As `trace`, without computing anything: only shapes go through a copy of the network (PyTorch's meta device).
+
+    Fake quantization, which hooks of the network put in, is left out: it changes no shape and is no multiplication.
+    """
+    shapes = copy.deepcopy(network).to("meta")
+    shapes._forward_pre_hooks.clear()
+    shapes._forward_hooks.clear()
+    return trace(shapes, input_size)
 
 
 def count_macs(network: nn.Module, input_size: int) -> int:
