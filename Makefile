@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: test test-all lint
+.PHONY: demo test test-all lint
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check torch torchvision
 	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[compress,ultralytics,dev]"
 	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/helmlite demo --out demo-out
 
 lint: $(READY)
 	$(BIN)/ruff check src tests

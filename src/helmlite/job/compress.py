@@ -139,7 +139,7 @@ def _report(
         heads=_head_changes(prepared, before, after),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=_notes(prepared.detector),
+        notes=(*prepared.settings.notes, *_notes(prepared.detector)),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
         measured_on={
@@ -247,8 +247,7 @@ def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
 
 
 def _notes(detector: Detector) -> tuple[str, ...]:
-    notes = [f"{name.replace('_', ' ')}: {value}" for name, value in detector.architecture.notes.items()]
-    return tuple(notes)
+    return tuple(f"{name.replace('_', ' ')}: {value}" for name, value in detector.architecture.notes.items())
 
 
 def _command(settings: CompressSettings) -> str:

@@ -27,6 +27,7 @@ class CompressSettings:
     input_size: side of the square input, pixels; None takes the recipe's, else the detector's own
     max_drop, max_recall_drop: margins of the gate, points
     roles:    class name -> role, where the usual names do not tell
+    notes:    what the report must say beside the figures
     """
 
     model: str
@@ -40,6 +41,7 @@ class CompressSettings:
     minutes: float = 60.0
     seed: int = 0
     roles: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
