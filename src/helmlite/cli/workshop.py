@@ -130,7 +130,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the drawn pictures, the bundle and the report.")] = Path(
         "demo-out"
     ),
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 4.0,
+    minutes: Annotated[float, typer.Option(help="How long to train.")] = 6.0,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
 ) -> None:
     """Compresses helmlite's own small detector on streets that helmlite draws: the whole way in a few minutes."""

@@ -131,7 +131,7 @@ def _report(
         result=rows[result.name],
         gate=gate,
         data=_data_used(prepared),
-        steps=tuple(rows[item.name] for item in candidates[1:] if item.in_chain),
+        steps=tuple(rows[item.name] for item in candidates[1:] if item.in_chain and item is not result),
         references=tuple(rows[item.name] for item in candidates if not item.in_chain),
         speedup=whole,
         speedup_factors=_factors(chain, timings),

@@ -13,7 +13,7 @@ from helmlite.job.prepare import CompressSettings
 
 DRAWN = "The pictures of this demo are drawn by helmlite: they show how it works, and nothing about real streets."
 NEXT = "With your own: helmlite data check DATA.yaml, then helmlite compress MODEL.pt --data DATA.yaml --out DIR."
-_PICTURES = {"train": 320, "val": 120, "test": 120}
+_TRAIN, _VAL, _TEST = 600, 150, 150  # pictures
 
 
 def demo(out: Path, minutes: float, seed: int, log: Log) -> RunReport:
@@ -23,8 +23,8 @@ def demo(out: Path, minutes: float, seed: int, log: Log) -> RunReport:
     """
     scenes = out / "scenes" / "data.yaml"
     if not scenes.is_file():
-        log(f"drawing {sum(_PICTURES.values())} street scenes")
-        write_scenes(out / "scenes", **_PICTURES, seed=seed + 1000)
+        log(f"drawing {_TRAIN + _VAL + _TEST} street scenes")
+        write_scenes(out / "scenes", train=_TRAIN, val=_VAL, test=_TEST, seed=seed + 1000)
     settings = CompressSettings(
         model=str(DEMO_WEIGHTS),
         data=scenes,
