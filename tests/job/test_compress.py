@@ -14,6 +14,9 @@ from helmlite.compress.checkpoint import save_checkpoint
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
 from helmlite.detector.tiny import new_tiny
+from helmlite.job.explain import explain
+from helmlite.job.plan import plan
+from helmlite.job.prepare import CompressSettings
 from helmlite.runtime.bundle import read_bundle
 
 pytestmark = pytest.mark.slow
@@ -104,3 +107,39 @@ def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.
     other = _compress(run[0], "--seed", "1")
     assert other.returncode == 2
     assert "holds another run (other seed)" in other.stderr
+
+
+def test_explain_retells_every_step(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    lines = explain(run[0] / "out")
+    text = "\n".join(lines)
+    for part in (
+        "1. activation",
+        "2. prune",
+        "3. distill",
+        "gate: ",
+        "of the multiply-accumulates",
+        '"macs_ratio": 0.6',
+    ):
+        assert part in text
+
+
+def test_explain_of_something_else_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no report\.json there"):
+        explain(tmp_path)
+
+
+def test_the_plan_has_a_row_for_each_step_that_changes_speed(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder = run[0]
+    settings = CompressSettings(
+        str(folder / "model"), folder / "scenes" / "data.yaml", tmp_path / "never", recipe=str(folder / "small.toml")
+    )
+    found = plan(settings, log=lambda line: None)
+    assert [row.name for row in found.steps] == [
+        "FP32 at 160", "FP32 at 96", "1. activation", "2. prune", "3. quantize"
+    ]  # fmt: skip
+    assert found.steps[3].macs <= 0.6 * found.steps[1].macs
+    assert found.steps[-1].size_bytes < found.steps[-2].size_bytes
+    assert found.resolution.pictures == 24
+    assert not (tmp_path / "never").exists()

@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     app.command("compress")(compress)
     app.command("finetune")(finetune)
     app.command("demo")(demo)
+    app.command("explain")(explain)
 
 
 def compress(
@@ -143,3 +144,10 @@ def demo(
     report = run(out, minutes, seed, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
     print_report(report)
     print(f"bundle: {out / 'run' / 'bundle'}\nreport: {out / 'run' / 'report.html'}\n\n{DRAWN}\n{NEXT}")
+
+
+def explain(run: Annotated[Path, typer.Argument(help="The --out folder of a finished `helmlite compress`.")]) -> None:
+    """Retells a run step by step: what each did, how long it took, and what it changed."""
+    from helmlite.job.explain import explain as retold
+
+    print("\n".join(retold(run)))

@@ -1,0 +1,90 @@
+"""A run retold, step by step, from what it left on disk: no figure is computed anew."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from helmlite.compress.checkpoint import is_checkpoint, read_provenance
+from helmlite.evaluate.report import JSON_NAME, Measured, RunReport, read_report, verdict_line
+
+_SAYS = {
+    "prune": "removed whole channels that matter least",
+    "activation": "replaced the activation by one that INT8 kernels run fast",
+    "distill": "trained the weights further",
+    "quantize": "rounded weights and values to 8 bits",
+}
+
+
+def explain(run: Path) -> list[str]:
+    """The run's story, a line each.  Raises ValueError where the folder is no finished run."""
+    path = run / JSON_NAME
+    if not path.is_file():
+        raise ValueError(f"{run}: no {JSON_NAME} there; is it the --out folder of a finished `helmlite compress`?")
+    report = read_report(path)
+    done = [read_provenance(item) for item in _step_folders(run)]
+    rows = [report.baseline, *report.steps]
+    if report.result.name not in {row.name for row in rows}:
+        rows.append(report.result)
+    lines = [verdict_line(report), "", f"{report.model}, for {report.target}, seed {report.seed}:"]
+    lines += [_measured(report.baseline)]
+    for before, row in itertools.pairwise(rows):
+        lines += ["", *_step(before, row, done)]
+    return [*lines, "", *_end(report)]
+
+
+def _step_folders(run: Path) -> list[Path]:
+    folders = [item for item in (run / "steps").glob("*") if is_checkpoint(item)]
+    return sorted(folders, key=lambda item: int(item.name.split("-", 1)[0]))
+
+
+def _step(before: Measured, row: Measured, done: Sequence[dict[str, Any]]) -> list[str]:
+    number = row.name.split(".", 1)[0]
+    about = done[int(number) - 1] if number.isdigit() and int(number) <= len(done) else None
+    if about is None:
+        lines = [f"{row.name}: the same weights, run so."]
+    else:
+        lines = [f"{row.name}: {_SAYS.get(about['technique'], 'changed the detector')}, in {about['seconds']:.0f} s."]
+        chosen = {name: value for name, value in about["settings"].items() if value not in (None, "", [])}
+        lines.append(f"   settings: {json.dumps(chosen, ensure_ascii=False)}")
+    return [*lines, f"   {_difference(before, row)}", f"   {_measured(row)}"]
+
+
+def _difference(before: Measured, row: Measured) -> str:
+    parts = []
+    if before.map is not None and row.map is not None:
+        points = 100 * (row.map - before.map)
+        parts.append("mAP50-95 unchanged" if abs(points) < 0.05 else f"mAP50-95 {points:+.1f} points")
+    if before.macs and row.macs and before.macs != row.macs:
+        parts.append(f"{row.macs / before.macs:.0%} of the multiply-accumulates")
+    if before.size_bytes and row.size_bytes and abs(row.size_bytes / before.size_bytes - 1) > 0.01:
+        parts.append(f"{row.size_bytes / before.size_bytes:.0%} of the bytes")
+    if before.latency_ms_median and row.latency_ms_median:
+        parts.append(f"{before.latency_ms_median / row.latency_ms_median:.2f} times as fast")
+    return ", ".join(parts) or "nothing measurable changed"
+
+
+def _measured(row: Measured) -> str:
+    def known(value: float | None, text: str) -> str:
+        return "unknown" if value is None else text.format(value)
+
+    share = known(None if row.map is None else 100 * row.map, "{:.1f}")
+    recall = known(None if row.recall_no_helmet is None else 100 * row.recall_no_helmet, "{:.1f} %")
+    size = known(None if row.size_bytes is None else row.size_bytes / 1e6, "{:.2f} MB")
+    return (
+        f"{row.name}: mAP50-95 {share}, no_helmet recall {recall}, {size}, "
+        f"{known(row.latency_ms_median, '{:.2f} ms')} ({row.precision} at {row.input_size})"
+    )
+
+
+def _end(report: RunReport) -> list[str]:
+    lines = [f"gate: {report.gate.verdict}", *(f"   {line}" for line in report.gate.says)]
+    if report.stayed_float:
+        lines.append(f"{len(report.stayed_float)} parts stayed in float, for instance:")
+        lines += [f"   {item.name}: {item.why}" for item in report.stayed_float[:5]]
+    if report.commands:
+        lines += ["again with:", *(f"   {command}" for command in report.commands)]
+    return lines
