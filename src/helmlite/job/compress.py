@@ -13,7 +13,8 @@ from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import index_of_role
 from helmlite.detections import Image
-from helmlite.detector.detector import Detector, Log
+from helmlite.detector.detector import Log
+from helmlite.detector.zoo import MODELS
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import HeadChanges, match_class
 from helmlite.evaluate.gallery import Crop, cut_crops
@@ -139,7 +140,7 @@ def _report(
         heads=_head_changes(prepared, before, after),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=(*prepared.settings.notes, *_notes(prepared.detector)),
+        notes=(*prepared.settings.notes, *_notes(prepared)),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
         measured_on={
@@ -246,8 +247,16 @@ def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
     return tuple(used)
 
 
-def _notes(detector: Detector) -> tuple[str, ...]:
-    return tuple(f"{name.replace('_', ' ')}: {value}" for name, value in detector.architecture.notes.items())
+def _notes(prepared: Prepared) -> tuple[str, ...]:
+    notes = [f"{name.replace('_', ' ')}: {value}" for name, value in prepared.detector.architecture.notes.items()]
+    public = MODELS.get(prepared.settings.model)
+    if public is not None:
+        notes.append(f"{public.name}: {public.licence}")
+        notes.append(
+            f"{public.name} was trained on {public.training_data}. Where the pictures here are of that origin, its own "
+            "figure is flattered, and a drop measured against it is an upper bound."
+        )
+    return tuple(notes)
 
 
 def _command(settings: CompressSettings) -> str:
