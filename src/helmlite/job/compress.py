@@ -126,7 +126,7 @@ def _report(
     machine = read_machine()
     session = result.predictor.session
     return RunReport(
-        model=prepared.settings.model,
+        model=_model_name(prepared.settings),
         target=prepared.target.name,
         baseline=rows[baseline.name],
         result=rows[result.name],
@@ -259,11 +259,16 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _model_name(settings: CompressSettings) -> str:
+    """A public name as it is; of a path only its last part, since a report may be shown to others."""
+    return settings.model if settings.model in MODELS else Path(settings.model).name
+
+
 def _command(settings: CompressSettings) -> str:
     size = f" --input-size {settings.input_size}" if settings.input_size else ""
     roles = "".join(f" --role {role}={name}" for name, role in settings.roles.items())
     return (
-        f"helmlite compress {settings.model} --data {settings.data.parent.name}/{settings.data.name} "
+        f"helmlite compress {_model_name(settings)} --data {settings.data.parent.name}/{settings.data.name} "
         f"--recipe {settings.recipe} --target {settings.target}{size} --max-drop {settings.max_drop:g} "
         f"--minutes {settings.minutes:g} --seed {settings.seed}{roles}"
     )
