@@ -149,7 +149,7 @@ def _report(
             "threads": str(session.threads),
             "rounds": f"{_ROUNDS} interleaved, batch 1, network alone",
         },
-        hashes={"train": prepared.train.sha256(), "val": prepared.val.sha256(), "test": prepared.test.sha256()},
+        hashes=prepared.hashes,
         seed=prepared.settings.seed,
         minutes=minutes,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -243,7 +243,7 @@ def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
         heads = None if label is None else sum(int((item == label).sum()) for item in labels)
         boxes = sum(len(item) for item in labels)
         source = prepared.settings.data.name
-        used.append(DataUsed(purpose, source, split.split, len(split), boxes, split.sha256(), heads))
+        used.append(DataUsed(purpose, source, split.split, len(split), boxes, prepared.hashes[split.split], heads))
     return tuple(used)
 
 

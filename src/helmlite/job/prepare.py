@@ -46,7 +46,11 @@ class CompressSettings:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that can begin.  splits: train, val and test, labels numbered as the detector's classes."""
+    """A run that can begin.
+
+    train, val, test: labels numbered as the detector's classes
+    skipped: pictures that cannot be read, and why;  hashes: of each split as it lies on disk
+    """
 
     settings: CompressSettings
     detector: Detector
@@ -57,6 +61,7 @@ class Prepared:
     val: Dataset
     test: Dataset
     skipped: tuple[str, ...]
+    hashes: Mapping[str, str]
 
 
 def prepare(settings: CompressSettings) -> Prepared:
@@ -73,14 +78,16 @@ def prepare(settings: CompressSettings) -> Prepared:
         raise ValueError(f"{settings.data}: compress needs the splits train, val and test; {missing[0]} is missing.")
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
+    hashes: dict[str, str] = {}
     for split in ("train", "val", "test"):
         pictures, problems = readable(load_dataset(settings.data, split, settings.roles or None))
+        hashes[split] = pictures.sha256()
         splits[split] = match_classes(pictures, detector.classes)
         skipped += problems
     size = settings.input_size or recipe.input_size or detector.architecture.input_size
     if size < 32 or size % 32:
         raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
-    return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped))
+    return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped), hashes=hashes)
 
 
 def claim_folder(prepared: Prepared) -> None:
