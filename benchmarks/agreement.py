@@ -43,12 +43,10 @@ def main() -> int:
             images = [sample.read_image() for sample in pictures]
             matched[runtime] = measure_parity(detector, bundle.model_path(runtime), images, runtime).matched
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    print(
-        f"{arguments.model}, {arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, {size} px, FP32"
-    )
-    print(
-        f"commit {commit.stdout.strip()}, data {dataset.sha256()[:12]}, {installed_versions(('torch', 'onnxruntime', 'openvino'))}"
-    )
+    versions = installed_versions(("torch", "onnxruntime", "openvino"))
+    where = f"{arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, {size} px, FP32"
+    print(f"{arguments.model}, {where}")
+    print(f"commit {commit.stdout.strip()}, data {dataset.sha256()[:12]}, {versions}")
     for name, accuracy in found.items():
         share = f", {matched[name]:.2%} of boxes above 0.25 match at IoU 0.95" if name in matched else ""
         print(f"{name:12} mAP50-95 {100 * (accuracy.map or 0):.2f}  mAP50 {100 * (accuracy.map50 or 0):.2f}{share}")

@@ -31,6 +31,7 @@ def compress(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+    export: Annotated[str | None, typer.Option(help="Also write `ultralytics-pt`: opens in stock Ultralytics.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and train nothing.")] = False,
 ) -> None:
     """Makes a detector small and fast, and reports what that cost on your own test pictures.
@@ -46,6 +47,8 @@ def compress(
     from helmlite.job.compress import compress as run
     from helmlite.job.prepare import CompressSettings
 
+    if export not in (None, "ultralytics-pt"):
+        raise ValueError(f"--export knows ultralytics-pt only; got '{export}'.")
     settings = CompressSettings(
         model,
         data,
@@ -65,8 +68,25 @@ def compress(
     report = run(settings, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
     print_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
+    if export:
+        _write_pt(out)
     codes = {"failed": EXIT_GATE_FAILED, "undecided": EXIT_GATE_UNDECIDED}
     raise typer.Exit(codes.get(report.gate.verdict, 0))
+
+
+def _write_pt(run: Path) -> None:
+    """The last step that is still a float network with its BatchNorm, as `compressed.pt`."""
+    from helmlite.export.ultralytics_pt import save_ultralytics_pt
+    from helmlite.job.explain import step_detectors
+
+    floats = [item for item in step_detectors(run) if not item.has_edit("fold_batchnorm")]
+    if not floats:
+        raise ValueError("--export ultralytics-pt needs a step before quantize: a .pt holds float networks only.")
+    detector = floats[-1]
+    save_ultralytics_pt(detector, run / "compressed.pt")
+    print(f"for stock Ultralytics (float): {run / 'compressed.pt'}")
+    if not detector.architecture.layout.needs_nms:
+        print("   there, ask for the branch that ships: model.predict(..., end2end=True)")
 
 
 def _print_plan(settings: CompressSettings) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from helmlite.compress.checkpoint import is_checkpoint, read_provenance
+from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance
+from helmlite.detector.detector import Detector
 from helmlite.evaluate.report import JSON_NAME, Measured, RunReport, read_report, verdict_line
 
 _SAYS = {
@@ -34,6 +35,11 @@ def explain(run: Path) -> list[str]:
     for before, row in itertools.pairwise(rows):
         lines += ["", *_step(before, row, done)]
     return [*lines, "", *_end(report)]
+
+
+def step_detectors(run: Path) -> list[Detector]:
+    """The detector after each step of a run, in order."""
+    return [load_checkpoint(item) for item in _step_folders(run)]
 
 
 def _step_folders(run: Path) -> list[Path]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,6 +31,8 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
     """
     if baseline.predictor.session.runtime != "openvino":
         return None
+    for name in ("nncf", "torch.utils.cpp_extension"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import nncf
         import openvino
@@ -38,10 +42,10 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
     xml = folder / "model.xml"
     if not xml.is_file():
         log(f"reference: stock NNCF INT8 at {baseline.input_size}")
-        logging.getLogger("nncf").setLevel(logging.ERROR)
         pictures = list(_calibration(train, baseline.input_size, seed))
         model: Any = openvino.Core().read_model(str(baseline.bundle.model_path("openvino")))
-        quantized = nncf.quantize(model, nncf.Dataset(pictures), subset_size=len(pictures))
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
+            quantized = nncf.quantize(model, nncf.Dataset(pictures), subset_size=len(pictures))
         folder.mkdir(parents=True, exist_ok=True)
         openvino.save_model(quantized, str(folder / "part.xml"), compress_to_fp16=False)
         (folder / "part.bin").replace(folder / "model.bin")
