@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from helmlite.data.roles import with_roles
@@ -63,6 +65,52 @@ def test_wrong_input_is_one_line_and_exit_2(made: Path, tmp_path: Path, words: l
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+class _Command:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+@pytest.fixture(scope="module")
+def bad(made: Path) -> Path:
+    """Things that no run should begin with."""
+    torch.save({"model": _Command()}, made / "evil.pt")
+    (made / "truncated.pt").write_bytes((made / "evil.pt").read_bytes()[:200])
+    (made / "empty").mkdir()
+    (made / "nothing.yaml").write_text("train: empty\nval: empty\ntest: empty\nnames: [helmet, no_helmet]\n")
+    (made / "cats.yaml").write_text("train: images\nval: images\ntest: images\nnames: [cat, dog]\n")
+    (made / "all.yaml").write_text("train: images\nval: images\ntest: images\nnames: [helmet, no_helmet]\n")
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["none.pt", "--data", "all.yaml"], "none.pt: no such file"),
+        (["truncated.pt", "--data", "all.yaml"], "truncated"),
+        (["evil.pt", "--data", "all.yaml"], "system', which is not a layer of a known detector"),
+        (["model", "--data", "none.yaml"], "none.yaml: no such file"),
+        (["model", "--data", "nothing.yaml"], "has no pictures"),
+        (["model", "--data", "cats.yaml"], "the data's classes are cat, dog; the model's are helmet, no_helmet"),
+        (["model", "--data", "all.yaml", "--role", "no_helmet=bare"], "No class is called 'bare'"),
+        (["model", "--data", "all.yaml", "--max-drop", "-1"], "cannot be negative"),
+        (["model", "--data", "all.yaml", "--recipe", "magic"], "Unknown recipe 'magic'. Known: balanced, demo, fast"),
+        (["model", "--data", "all.yaml", "--target", "toaster"], "Unknown target 'toaster'"),
+        (["model", "--data", "all.yaml", "--export", "onnx"], "--export knows ultralytics-pt only"),
+    ],
+)
+def test_compress_refuses_wrong_input_in_one_line(bad: Path, tmp_path: Path, words: list[str], message: str) -> None:
+    known = {"model", "evil.pt", "truncated.pt", "all.yaml", "cats.yaml", "nothing.yaml"}
+    done = _helmlite(
+        "compress", *[str(bad / word) if word in known else word for word in words], "--out", tmp_path / "out"
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+    assert not Path("pwned").exists()
 
 
 def test_help_imports_no_pytorch() -> None:
