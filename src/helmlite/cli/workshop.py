@@ -11,6 +11,13 @@ if TYPE_CHECKING:
     from helmlite.job.prepare import CompressSettings
 
 
+_DEVICE = "Where to train: auto (a GPU where there is one), cpu or cuda."
+_TRAIN_ONLY = (
+    "Stop before measuring: train on a machine with a GPU, copy the folder, and give the same command without this "
+    "option on the machine that is like the box."
+)
+
+
 def register(app: typer.Typer) -> None:
     """Adds this file's commands to the application."""
     app.command("compress")(compress)
@@ -32,6 +39,8 @@ def compress(
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
     export: Annotated[str | None, typer.Option(help="Also write `ultralytics-pt`: opens in stock Ultralytics.")] = None,
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
+    train_only: Annotated[bool, typer.Option("--train-only", help=_TRAIN_ONLY)] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would come of it, and train nothing.")] = False,
 ) -> None:
     """Makes a detector small and fast, and reports what that cost on your own test pictures.
@@ -45,7 +54,11 @@ def compress(
     from helmlite.data.roles import parse_role_options
     from helmlite.evaluate.report import print_report
     from helmlite.job.compress import compress as run
+    from helmlite.job.compress import train
     from helmlite.job.prepare import CompressSettings
+
+    def tell(line: str) -> None:
+        print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
 
     if export not in (None, "ultralytics-pt"):
         raise ValueError(f"--export knows ultralytics-pt only; got '{export}'.")
@@ -61,11 +74,16 @@ def compress(
         minutes,
         seed,
         parse_role_options(role or []),
+        device=device,
     )
     if dry_run:
         _print_plan(settings)
         return
-    report = run(settings, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
+    if train_only:
+        train(settings, tell)
+        print(f"trained: {out}. The same command without --train-only goes on from here.")
+        return
+    report = run(settings, tell)
     print_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
     if export:
@@ -114,6 +132,7 @@ def finetune(
     input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+    device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
 ) -> None:
     """Trains a detector further on your pictures, without a teacher and without changing its structure.
 
@@ -139,7 +158,7 @@ def finetune(
     pictures = match_classes(pictures, detector.classes)
     size = input_size or detector.architecture.input_size
     workspace = out.with_name(f"{out.name}.work")
-    context = Context(pictures, detector, size, seed, workspace)
+    context = Context(pictures, detector, size, seed, workspace, device=device)
     trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
     about = {"technique": "finetune", "model": model, "data_sha256": pictures.sha256(), "seed": seed}
     about |= {"minutes": minutes, "epochs": epochs, "input_size": size, "helmlite": helmlite.__version__}

@@ -13,7 +13,7 @@ For heads with two branches (YOLOv10, YOLO26) both branches are taught, each by 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,6 +36,7 @@ from helmlite.compress.technique import Context
 from helmlite.data.dataset import UnreadableImageError
 from helmlite.detector.augment import Augmentation
 from helmlite.detector.detector import Batch, Detector, TrainingMaps
+from helmlite.detector.device import device_of
 from helmlite.detector.fit import FitSettings, fit
 from helmlite.detector.fit_state import EpochPlan
 from helmlite.detector.objective import Objective, TaskObjective
@@ -109,7 +110,7 @@ class Distill:
             check_heads(detector, teacher)
         if is_quantized:
             check_alive(detector, context)
-        settings = self._fit_settings(context.input_size, is_quantized)
+        settings = replace(self._fit_settings(context.input_size, is_quantized), device=context.device)
 
         def make_objective(student: Detector, network: nn.Module, plan: EpochPlan) -> Objective:
             if teacher is None:
@@ -168,12 +169,13 @@ class DistillObjective:
     ) -> None:
         self._settings = settings
         self._task = TaskObjective(student, network, plan)
-        self._teacher = Teacher(teacher, student.classes, plan.bf16)
+        self._teacher = Teacher(teacher, student.classes, plan.bf16, device_of(network))
         self._bins = student.architecture.layout.reg_max, teacher.architecture.layout.reg_max
         self._adapters = nn.ModuleList()
         if settings.features > 0:
             ours = neck_shapes(student, network, input_size)
             self._adapters = adapters_between(ours, neck_shapes(teacher, teacher.network, input_size))
+            self._adapters.to(device_of(network))
 
     def identity(self) -> Mapping[str, Any]:
         return {"objective": "distill", **asdict(self._settings), "teacher_sha256": self._teacher.sha256}

@@ -13,12 +13,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from helmlite.compress.channel_groups import ChannelGroup, ChannelGroups, Member
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
+
+_CPU = torch.device("cpu")
 
 Scores = dict[ChannelGroup, NDArray[np.float64]]  # for each group one score a unit
 
@@ -39,14 +42,14 @@ def group_l2(detector: Detector, groups: ChannelGroups) -> Scores:
     }
 
 
-def taylor(detector: Detector, groups: ChannelGroups, batches: Iterable[Batch]) -> Scores:
+def taylor(detector: Detector, groups: ChannelGroups, batches: Iterable[Batch], device: torch.device = _CPU) -> Scores:
     """First-order loss estimate of every unit, in squared loss units: comparable between groups."""
     family = family_of(detector)
-    network = detector.copy().network.eval()
+    network = detector.copy().network.eval().to(device)
     loss_of = family.task_loss(detector.architecture, network, epochs=1)
     totals: Scores = {group: np.zeros(len(group.units)) for group in _all_groups(groups)}
     count = 0
-    for batch in batches:
+    for batch in (item.to(device) for item in batches):
         network.zero_grad(set_to_none=True)
         loss, _ = loss_of(family.training_maps(network, batch.images), batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -91,7 +94,7 @@ def _slopes(network: nn.Module) -> dict[str, Tensor]:
             assert module.bias.grad is not None
             product = (module.weight * module.weight.grad).sum(dim=(1, 2, 3)) + module.bias * module.bias.grad
             slopes[path] = product.detach().double()
-    return {path: item.numpy() for path, item in slopes.items()}  # type: ignore[misc]
+    return {path: item.cpu().numpy() for path, item in slopes.items()}  # type: ignore[misc]
 
 
 def _slope(slopes: Mapping[str, Tensor], member: Member) -> float:

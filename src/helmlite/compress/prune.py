@@ -25,6 +25,7 @@ from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Detector
+from helmlite.detector.device import training_device
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import ConvCost, conv_costs, count_macs, shape_trace
 
@@ -78,16 +79,21 @@ class Prune:
             detector, groups, scores, target_macs, context.input_size, context.channel_multiple, self.min_keep
         )
         pruned = cut(detector, groups, choice)
+        network = pruned.network.to(training_device(context.device))
         reestimate_batchnorm(
-            pruned.network, plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
+            network, plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
         )
+        network.to("cpu")
         return pruned
 
     def _scores(self, detector: Detector, groups: ChannelGroups, context: Context) -> Scores:
         if self.importance == "l2":
             return group_l2(detector, groups)
         return taylor(
-            detector, groups, plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
+            detector,
+            groups,
+            plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed),
+            training_device(context.device),
         )
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Detector, TrainingMaps
+from helmlite.detector.device import device_of
 from helmlite.detector.families import family_of
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.objective import float_maps
@@ -18,9 +19,10 @@ from helmlite.detector.objective import float_maps
 class Teacher:
     """A frozen detector whose maps are put into the student's order of classes."""
 
-    def __init__(self, teacher: Detector, classes: Sequence[Class], bf16: bool) -> None:
+    def __init__(self, teacher: Detector, classes: Sequence[Class], bf16: bool, device: torch.device) -> None:
         self._family = family_of(teacher)
-        self._network = teacher.copy().network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        network = teacher.copy().network.eval().requires_grad_(False)
+        self._network = network.to(device).to(memory_format=torch.channels_last)
         self._order = class_order(classes, teacher.classes)
         self._bf16 = bf16
         self.sha256 = detector_sha256(teacher)
@@ -76,7 +78,9 @@ def neck_shapes(detector: Detector, network: nn.Module, input_size: int) -> list
     was_training = network.training
     network.eval()
     with torch.no_grad():
-        maps = family_of(detector).training_maps(network, torch.zeros(1, 3, input_size, input_size))
+        maps = family_of(detector).training_maps(
+            network, torch.zeros(1, 3, input_size, input_size, device=device_of(network))
+        )
     network.train(was_training)
     return [(item.shape[1], item.shape[2], item.shape[3]) for item in maps.features]
 

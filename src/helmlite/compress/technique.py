@@ -34,6 +34,7 @@ class Context:
     deadline:   `time.monotonic()` value by which the step should end, or None
     log:        takes one line for the user
     channel_multiple: channel counts are kept at multiples of this, as the target's kernels like it
+    device:     where training and gradients compute: "auto" (a GPU where there is one), "cpu" or "cuda"
     """
 
     data: Dataset
@@ -44,6 +45,7 @@ class Context:
     deadline: float | None = None
     log: Log = print
     channel_multiple: int = 8
+    device: str = "auto"
 
     def seconds_left(self) -> float | None:
         """Time until the deadline, or None where there is none."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from helmlite.detector.detector import Batch
+from helmlite.detector.device import device_of
 
 
 def reestimate_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
@@ -28,7 +29,7 @@ def reestimate_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            network(batch.images)
+            network(batch.images.to(device_of(network)))
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
     network.train(was_training)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from helmlite.data.roles import Class
 from helmlite.detections import Detections, Image
+from helmlite.detector.device import device_of
 from helmlite.runtime.decode import HeadLayout, Selection, decode_maps, place, select
 from helmlite.runtime.preprocess import network_input
 
@@ -110,9 +111,9 @@ class DetectorPredictor:
         was_training = network.training
         network.eval()
         with torch.inference_mode():
-            maps = network(torch.from_numpy(planes))
+            maps = network(torch.from_numpy(planes).to(device_of(network)))
         network.train(was_training)
-        return decode_maps([item.float().numpy() for item in maps], self.detector.architecture.layout)
+        return decode_maps([item.float().cpu().numpy() for item in maps], self.detector.architecture.layout)
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,10 @@ class Batch:
 
     images: Tensor
     targets: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch in another device's memory."""
+        return Batch(self.images.to(device, non_blocking=True), self.targets.to(device, non_blocking=True))
 
 
 @dataclass(frozen=True)

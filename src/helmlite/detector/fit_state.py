@@ -34,6 +34,7 @@ class EpochPlan:
     threads: of PyTorch when the plan was made; with another number the last bits of the result differ
     seconds_per_step, seconds_per_epoch: as measured before the first step
     made_from: hashes of settings, data, detector and objective, and the seed
+    device:  "cpu" or "cuda"; on another one the training goes on, but its last bits differ
     """
 
     epochs: int
@@ -43,6 +44,7 @@ class EpochPlan:
     seconds_per_step: float
     seconds_per_epoch: float
     made_from: Mapping[str, str]
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

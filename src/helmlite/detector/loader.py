@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,8 @@ from helmlite.data.dataset import Dataset, UnreadableImageError
 from helmlite.detector.augment import Augmentation, LabelledPicture, augmented, mixed
 from helmlite.detector.detector import Batch, Log
 
-_PREFETCHED = 2  # batches made ahead; they are the same whenever they are made
+_MAKERS = min(max((os.cpu_count() or 1) // 2, 1), 6)  # threads that make batches, beside those that train
+_PREFETCHED = 2 * _MAKERS  # batches made ahead; they are the same whenever and by whomever they are made
 _READERS = 2  # threads that decode; OpenCV lets Python go on while it works
 _NAMED = 5  # unreadable pictures that are named; the others are only counted
 
@@ -98,7 +100,7 @@ def training_batches(
     """
     order = np.random.default_rng((seed, epoch, 0)).permutation(len(pictures))
     chunks = np.array_split(order, batch_count(len(pictures), batch_size))
-    with ThreadPoolExecutor(max_workers=1) as maker:
+    with ThreadPoolExecutor(_MAKERS) as maker:
         waiting: list[Future[Batch]] = []
         for chunk in chunks:
             waiting.append(maker.submit(_batch, pictures, chunk.tolist(), input_size, settings, seed, epoch))

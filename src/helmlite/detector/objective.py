@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -90,19 +89,10 @@ class TaskObjective:
 
 def float_maps(family: Family, network: nn.Module, images: Tensor, bf16: bool) -> TrainingMaps:
     """What the network gives in training, computed in BF16 or not, as float32: losses need the digits."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+    with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=bf16):
         found = family.training_maps(network, images)
     return TrainingMaps(
         tuple(item.float() for item in found.maps),
         tuple(item.float() for item in found.extra),
         tuple(item.float() for item in found.features),
     )
-
-
-def has_bf16() -> bool:
-    """Whether this processor multiplies in BF16 (AVX512-BF16 or AMX), which makes training about twice as fast."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux: train in float32
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

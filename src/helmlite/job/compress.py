@@ -43,10 +43,7 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     """
     started = time.monotonic()
     prepared = prepare(settings)
-    claim_folder(prepared)
-    for line in prepared.skipped:
-        log(f"skipped: {line}")
-    steps = run_recipe(prepared.detector, prepared.recipe.steps, _context(prepared, log), settings.out / "steps")
+    steps = _steps(prepared, log)
     candidates = build_candidates(prepared, steps, log)
     at_size = next(item for item in candidates if item.input_size == prepared.input_size)
     peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
@@ -64,6 +61,22 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     return report
 
 
+def train(settings: CompressSettings, log: Log) -> None:
+    """The recipe's steps and nothing else.  `compress` with the same settings goes on from there, on any machine.
+
+    Raises ValueError as `compress` does.
+    """
+    _steps(prepare(settings), log)
+
+
+def _steps(prepared: Prepared, log: Log) -> list[StepResult]:
+    claim_folder(prepared)
+    for line in prepared.skipped:
+        log(f"skipped: {line}")
+    folder = prepared.settings.out / "steps"
+    return run_recipe(prepared.detector, prepared.recipe.steps, _context(prepared, log), folder)
+
+
 def _context(prepared: Prepared, log: Log) -> Context:
     return Context(
         data=prepared.train,
@@ -73,6 +86,7 @@ def _context(prepared: Prepared, log: Log) -> Context:
         workspace=prepared.settings.out / "steps",
         log=log,
         channel_multiple=prepared.target.channel_multiple,
+        device=prepared.settings.device,
     )
 
 

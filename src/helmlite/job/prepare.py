@@ -14,6 +14,7 @@ from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
 from helmlite.detector.detector import Detector
+from helmlite.detector.device import training_device
 from helmlite.job.target import Target, load_target
 
 RUN_FILE = "run.json"
@@ -28,6 +29,7 @@ class CompressSettings:
     max_drop, max_recall_drop: margins of the gate, points
     roles:    class name -> role, where the usual names do not tell
     notes:    what the report must say beside the figures
+    device:   where to train: "auto" (a GPU where there is one), "cpu" or "cuda"
     """
 
     model: str
@@ -42,6 +44,7 @@ class CompressSettings:
     seed: int = 0
     roles: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ def prepare(settings: CompressSettings) -> Prepared:
         raise ValueError("--max-drop and --max-recall-drop are losses in points and cannot be negative.")
     if settings.minutes <= 0:
         raise ValueError(f"--minutes must be above 0; got {settings.minutes:g}.")
+    training_device(settings.device)
     target = load_target(settings.target)
     recipe = load_recipe(settings.recipe, settings.minutes)
     detector = load_detector(settings.model, settings.roles or None)
