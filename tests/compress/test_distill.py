@@ -215,7 +215,7 @@ def test_necks_of_other_cells_are_refused():
 
 def test_class_maps_are_put_into_the_students_order(context):
     swapped = (CLASSES[1], CLASSES[0])
-    teacher = Teacher(context.original, swapped, bf16=False)
+    teacher = Teacher(context.original, swapped, bf16=False, device=torch.device("cpu"))
     images = torch.rand(1, 3, 64, 64)
     plain = family_of(context.original).training_maps(context.original.network.eval(), images).maps
     maps = teacher.maps(images).maps
