@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from helmlite.compress.checkpoint import save_checkpoint
 from helmlite.data.roles import with_roles
@@ -60,6 +61,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Comp
     write_scenes(folder / "scenes", train=16, val=24, test=24, seed=0)
     save_checkpoint(new_tiny(with_roles(["helmet", "no_helmet"]), input_size=160), folder / "model", {})
     (folder / "small.toml").write_text(_RECIPE)
+    trained = _compress(folder, "--max-drop", "1.0", "--train-only", "--device", "cpu")
+    assert trained.returncode == 0, trained.stderr
     return folder, _compress(folder, "--max-drop", "1.0")
 
 
@@ -69,6 +72,18 @@ def test_it_ends_with_a_verdict_and_its_exit_code(run: tuple[Path, subprocess.Co
     report = json.loads((folder / "out" / "report.json").read_text())
     assert {0: "passed", 3: "failed", 4: "undecided"}[done.returncode] == report["gate"]["verdict"]
     assert (folder / "out" / "report.html").stat().st_size > 5000
+
+
+def test_a_run_that_was_only_trained_goes_on_from_there(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    assert run[1].stdout.count("already done") == 4
+    assert "speed: all artifacts in turn" in run[1].stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_one_line(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    refused = _compress(run[0], "--device", "cuda")
+    assert refused.returncode == 2
+    assert "finds no NVIDIA GPU here" in refused.stderr
 
 
 def test_the_report_has_what_later_work_builds_on(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
