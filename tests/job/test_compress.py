@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,10 +50,13 @@ pictures = 16
 
 
 def _compress(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(folder, folder / "out", *more), capture_output=True, text=True, check=False)
+
+
+def _command(folder: Path, out: Path, *more: str) -> list[str]:
     words = ["compress", str(folder / "model"), "--data", str(folder / "scenes" / "data.yaml"), *more]
-    words += ["--recipe", str(folder / "small.toml"), "--out", str(folder / "out")]
-    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    words += ["--recipe", str(folder / "small.toml"), "--out", str(out)]
+    return [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *words]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +120,31 @@ def test_the_same_command_takes_up_what_is_done(run: tuple[Path, subprocess.Comp
     assert again.returncode == run[1].returncode
     assert again.stdout.count("already done") == 4
     assert "export:" not in again.stdout
+
+
+def test_killed_in_every_step_it_goes_on_to_the_same_bits(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    folder, _ = run
+    command = _command(folder, tmp_path / "out", "--max-drop", "1.0", "--device", "cpu")
+    for line in ("activation:", "prune: round 1", "epochs of", "quantize:", "export:", "accuracy:", "speed:"):
+        _kill_at(command, line)
+    assert subprocess.run(command, capture_output=True, check=False).returncode == run[1].returncode
+    for whole in sorted((folder / "out" / "steps").glob("*/weights.safetensors")):
+        again = tmp_path / "out" / "steps" / whole.parent.name / whole.name
+        assert again.read_bytes() == whole.read_bytes(), whole.parent.name
+    for name in ("val", "test"):
+        for whole in sorted((folder / "out" / "predictions").rglob(f"{name}*")):
+            assert (tmp_path / "out" / whole.relative_to(folder / "out")).read_bytes() == whole.read_bytes(), whole.name
+
+
+def _kill_at(command: list[str], said: str) -> None:
+    """kill -9 as soon as a line of the run's output says this; the run must not end before."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(said in line for line in process.stdout), f"'{said}' was never said"
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
