@@ -42,7 +42,10 @@ def main() -> int:
             found[runtime] = evaluate(BundlePredictor(bundle, runtime, precision="f32"), pictures)
             images = [sample.read_image() for sample in pictures]
             matched[runtime] = measure_parity(detector, bundle.model_path(runtime), images, runtime).matched
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     versions = installed_versions(("torch", "onnxruntime", "openvino"))
     where = f"{arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, {size} px, FP32"
     print(f"{arguments.model}, {where}")

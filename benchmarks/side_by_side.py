@@ -48,7 +48,10 @@ def main() -> int:
         images = [pictures[index].read_image() for index in range(min(len(pictures), _TIMED_PICTURES))]
         timings = time_predictors(predictors, images, arguments.rounds, _WARMUP)
         sizes = {key: item.size_bytes for key, item in predictors.items()}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
     session = predictors[name].session
     print(f"{arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, data {dataset.sha256()[:12]}")
     print(f"commit {commit.stdout.strip()}, seed {arguments.seed}, {installed_versions(('openvino', 'onnxruntime'))}")
