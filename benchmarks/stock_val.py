@@ -2,9 +2,9 @@
 
     python benchmarks/stock_val.py compressed.pt CHECKPOINT --data DATA.yaml --split test --input-size 416
 
-Prints mAP by Ultralytics' own formula, then the boxes that Ultralytics wrote down scored by helmlite's evaluator (COCO),
-then helmlite's own boxes from the checkpoint that the `.pt` was written from.  Exits 1 where the last two differ by more
-than 0.1 points of mAP50-95.
+Prints mAP by Ultralytics' own formula, then its boxes scored by helmlite's evaluator (COCO), then helmlite's own boxes
+from the checkpoint that the `.pt` was written from.  Exits 1 where the last two differ by more than 0.1
+points of mAP50-95.
 """
 
 from __future__ import annotations
