@@ -9,10 +9,11 @@ Exits 1 where mAP50-95 differs by more than 0.1 points or fewer than 99 % of the
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from common import commit, data_options
 
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.load import load_detector
@@ -42,14 +43,10 @@ def main() -> int:
             found[runtime] = evaluate(BundlePredictor(bundle, runtime, precision="f32"), pictures)
             images = [sample.read_image() for sample in pictures]
             matched[runtime] = measure_parity(detector, bundle.model_path(runtime), images, runtime).matched
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
     versions = installed_versions(("torch", "onnxruntime", "openvino"))
     where = f"{arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, {size} px, FP32"
     print(f"{arguments.model}, {where}")
-    print(f"commit {commit.stdout.strip()}, data {dataset.sha256()[:12]}, {versions}")
+    print(f"commit {commit()}, data {dataset.sha256()[:12]}, {versions}")
     for name, accuracy in found.items():
         share = f", {matched[name]:.2%} of boxes above 0.25 match at IoU 0.95" if name in matched else ""
         print(f"{name:12} mAP50-95 {100 * (accuracy.map or 0):.2f}  mAP50 {100 * (accuracy.map50 or 0):.2f}{share}")
@@ -60,11 +57,8 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = data_options(__doc__)
     parser.add_argument("model")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--input-size", type=int, default=640)
     return parser.parse_args()
 
 

@@ -9,10 +9,11 @@ bytes, median times of the network alone at batch 1, and the ratio of medians to
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from common import commit, data_options
 
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.load import load_detector
@@ -48,13 +49,9 @@ def main() -> int:
         images = [pictures[index].read_image() for index in range(min(len(pictures), _TIMED_PICTURES))]
         timings = time_predictors(predictors, images, arguments.rounds, _WARMUP)
         sizes = {key: item.size_bytes for key, item in predictors.items()}
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
     session = predictors[name].session
     print(f"{arguments.split} of {arguments.data.parent.name}, {len(pictures)} pictures, data {dataset.sha256()[:12]}")
-    print(f"commit {commit.stdout.strip()}, seed {arguments.seed}, {installed_versions(('openvino', 'onnxruntime'))}")
+    print(f"commit {commit()}, seed {arguments.seed}, {installed_versions(('openvino', 'onnxruntime'))}")
     print(
         f"{read_machine().describe()}; {session.runtime}, {session.threads} threads, {arguments.rounds} rounds in turn"
     )
@@ -83,12 +80,9 @@ def _accuracy(predictors: dict[str, BundlePredictor], pictures: Dataset, seed: i
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = data_options(__doc__, "--baseline-size")
     parser.add_argument("model")
     parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--baseline-size", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()

@@ -18,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
+from common import commit, data_options
 
 from helmlite.compress.load import load_detector
 from helmlite.data.load import load_dataset, match_classes
@@ -56,11 +57,7 @@ def main() -> int:
     theirs = measure_accuracy(Predictions(found, tuple(range(len(found)))), pictures)
     ours = evaluate(detector.predictor(arguments.input_size), pictures)
     formula = [100 * float(value) for value in stock[0].split()[1:]]
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    )
-    print(f"{arguments.split}, {len(pictures)} pictures, data {dataset.sha256()[:12]}, commit {commit.stdout.strip()}")
+    print(f"{arguments.split}, {len(pictures)} pictures, data {dataset.sha256()[:12]}, commit {commit()}")
     print(f"stock Ultralytics, its own formula:   mAP50-95 {formula[0]:.2f}  mAP50 {formula[1]:.2f}")
     for name, item in (("stock Ultralytics' boxes, COCO:", theirs), ("helmlite's boxes, COCO:", ours)):
         print(f"{name:37} mAP50-95 {100 * (item.map or 0):.2f}  mAP50 {100 * (item.map50 or 0):.2f}")
@@ -78,12 +75,9 @@ def _detections(rows: list[dict[str, object]]) -> Detections:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = data_options(__doc__)
     parser.add_argument("pt")
     parser.add_argument("checkpoint")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--input-size", type=int, default=640)
     return parser.parse_args()
 
 
