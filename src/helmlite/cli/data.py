@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmlite.cli.data_print import progress_bar, show_report, show_written
+from helmlite.files import write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
@@ -51,7 +52,7 @@ def check(
     with progress_bar("looking at pictures") as progress:
         report = check_dataset(source, parse_role_options(role or []), progress)
     if json_file is not None:
-        json_file.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        write_whole(json_file, json.dumps(report.to_json(), ensure_ascii=False, indent=1) + "\n")
     show_report(report, shown)
     if report.misleads:
         raise typer.Exit(_MISLEADING)
@@ -113,7 +114,7 @@ def preview(
     dataset = load_dataset(source, split_name, parse_role_options(role or []))
     sheet = contact_sheet(dataset, count, seed=seed)
     encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
-    out.write_bytes(encoded.tobytes())  # cv2.imwrite fails on non-ASCII paths on some systems
+    write_whole(out, encoded.tobytes())  # cv2.imwrite fails on non-ASCII paths on some systems
     for number, item in enumerate(dataset.classes):
         print(f"class {number} {item.name}: {item.role or 'no role'}")
     print(f"{min(count, len(dataset))} of {len(dataset)} pictures of {split_name}: {out}")

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from helmlite.files import write_whole
+
 if TYPE_CHECKING:
     from helmlite.data.roles import Class
     from helmlite.detections import Image
@@ -149,7 +151,7 @@ def bench(
     print_bench(console, report)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps(report, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_whole(json_path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
 
 
 def doctor(

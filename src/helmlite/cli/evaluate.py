@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from helmlite.files import write_whole
+
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
     from helmlite.data.roles import Class
@@ -342,9 +344,7 @@ def _check_roles(roles: Mapping[str, str], of_data: Sequence[Class], of_model: S
 def _write_json(path: Path, values: dict[str, Any]) -> None:
     import json
 
-    half = path.with_name(f".{path.name}.part")
-    half.write_text(json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    half.replace(path)
+    write_whole(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class _Progress:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from helmlite.files import write_whole
+
 
 def register(app: typer.Typer) -> None:
     """Adds this file's commands to the application."""
@@ -74,4 +76,4 @@ def inspect(
         draw_layers(layers, f"{model} at {size} px").savefig(plot, dpi=110)
         print(f"drawn in {plot}")
     if json_file is not None:
-        json_file.write_text(json.dumps([asdict(layer) for layer in layers], indent=1), encoding="utf-8")
+        write_whole(json_file, json.dumps([asdict(layer) for layer in layers], indent=1))

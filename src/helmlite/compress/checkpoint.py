@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from helmlite.compress.activation import SwapActivations
@@ -32,6 +32,7 @@ from helmlite.compress.merge_parallel import MergeParallelConvs
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
+from helmlite.files import write_whole
 from helmlite.runtime.decode import HeadLayout
 
 FORMAT = 1
@@ -57,7 +58,7 @@ def save_checkpoint(detector: Detector, folder: Path, provenance: Mapping[str, A
         _write(made / "architecture.json", _architecture_json(detector))
         _write(made / "edits.json", [{"kind": edit.kind, **edit.to_json()} for edit in detector.edits])
         tensors, shared = _stored_once(detector.network)
-        save_file(tensors, made / "weights.safetensors", {"shared": json.dumps(shared)})
+        write_whole(made / "weights.safetensors", save(tensors, {"shared": json.dumps(shared)}))
         _write(made / "provenance.json", dict(provenance))
         if folder.exists():
             shutil.rmtree(folder)
@@ -182,7 +183,7 @@ def _load_weights(network: nn.Module, path: Path) -> None:
 
 
 def _write(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(content, ensure_ascii=False, indent=1))
 
 
 def _read(path: Path) -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from helmlite.detector.detector import Detector
 from helmlite.detector.ema import every_tensor
+from helmlite.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class FitState:
 
 def write_plan(workspace: Path, plan: EpochPlan) -> None:
     """Writes plan.json."""
-    _replace(workspace / "plan.json", json.dumps(asdict(plan), indent=1).encode())
+    write_whole(workspace / "plan.json", json.dumps(asdict(plan), indent=1).encode())
 
 
 def read_plan(workspace: Path, made_from: Mapping[str, str]) -> EpochPlan | None:
@@ -96,9 +96,9 @@ def write_state(workspace: Path, state: FitState, made_from: Mapping[str, str]) 
     plain = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in state.tensors.items()
     }
-    _replace(workspace / "state.safetensors", save(plain, {"fit": json.dumps(about)}))
+    write_whole(workspace / "state.safetensors", save(plain, {"fit": json.dumps(about)}))
     lines = [json.dumps(epoch) + "\n" for epoch in state.history]
-    _replace(workspace / "metrics.jsonl", "".join(lines).encode())
+    write_whole(workspace / "metrics.jsonl", "".join(lines).encode())
 
 
 def read_state(workspace: Path, made_from: Mapping[str, str]) -> FitState | None:
@@ -164,19 +164,3 @@ def detector_sha256(detector: Detector) -> str:
 def json_sha256(values: Mapping[str, Any]) -> str:
     """Hash of plain data."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Puts a file in place of an older one only when it is completely on the disk."""
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(
-            error.errno, f"{path} could not be written ({error.strerror}); the older state is untouched"
-        ) from error

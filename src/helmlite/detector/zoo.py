@@ -11,6 +11,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from helmlite.files import write_whole
+
 
 @dataclass(frozen=True)
 class PublicModel:
@@ -69,9 +71,7 @@ def fetch_model(name: str) -> Path:
         found = hashlib.sha256(content).hexdigest()
         if found != model.sha256:
             raise ValueError(f"{model.member} of {wheel.name} has sha256 {found[:12]}, expected {model.sha256[:12]}.")
-        temporary = Path(folder) / path.name
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        write_whole(path, content)
     return path
 
 

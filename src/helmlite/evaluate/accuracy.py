@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from helmlite.boxes import box_areas
 from helmlite.data.dataset import Dataset
 from helmlite.detections import Detections, Predictor
+from helmlite.files import write_whole
 
 Progress = Callable[[int, int], None]  # pictures done, pictures in all
 
@@ -219,7 +220,7 @@ def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> 
     ]
     skipped = [{"path": item.path, "reason": item.reason} for item in predictions.skipped]
     text = json.dumps({"format": 1, "pictures": pictures, "skipped": skipped}, ensure_ascii=False)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def load_predictions(path: Path, dataset: Dataset) -> Predictions:

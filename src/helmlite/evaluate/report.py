@@ -23,6 +23,7 @@ from helmlite.evaluate.gallery import Crop
 from helmlite.evaluate.gate import GateVerdict
 from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.resolution import Resolution
+from helmlite.files import write_whole
 from helmlite.runtime.manifest import StayedFloat
 
 FORMAT_VERSION = 1
@@ -239,9 +240,9 @@ def write_report(report: RunReport, folder: Path, gallery: tuple[Crop, ...] = ()
 
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report_json(report), indent=2, ensure_ascii=False, allow_nan=False)
-    _write_whole(folder / JSON_NAME, text + "\n")
+    write_whole(folder / JSON_NAME, text + "\n")
     page = folder / PAGE_NAME
-    _write_whole(page, report_page(report, gallery))
+    write_whole(page, report_page(report, gallery))
     return page
 
 
@@ -261,10 +262,3 @@ def times_in_words(value: float | None, more: str, less: str) -> str:
     if value is None:
         return figures.UNKNOWN
     return f"{figures.times(value)} {more}" if value >= 1 else f"{figures.times(1 / value)} {less}"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Never leaves half a file under the final name, whatever happens while writing."""
-    half = path.with_name(f".{path.name}.part")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)

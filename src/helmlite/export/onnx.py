@@ -24,6 +24,7 @@ from helmlite.compress.insert_quantizers import quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.decoded import DecodedDetector
 from helmlite.export.qdq import OnnxRounding
+from helmlite.files import write_whole
 
 OPSET = 17  # read by ONNX Runtime from 1.12 on
 OUTPUTS = ("decoded", "maps")
@@ -60,7 +61,7 @@ def export_onnx(
     onnx.checker.check_model(model)
     if is_quantized:
         _check_counts(model.graph, detector, repeat_carried)
-    onnx.save(model, str(path))
+    write_whole(path, model.SerializeToString())
 
 
 def node_counts(path: Path) -> dict[str, int]:
@@ -81,8 +82,12 @@ def _write(network: nn.Module, images: Tensor, path: Path, output_names: list[st
     options: dict[str, Any] = {"opset_version": OPSET, "input_names": ["images"], "output_names": output_names}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:  # since PyTorch 2.5
         options["dynamo"] = False
-    with _without_exporter_noise(), torch.no_grad():
-        torch.onnx.export(network, (images,), str(path), **options)
+    try:
+        with _without_exporter_noise(), torch.no_grad():
+            torch.onnx.export(network, (images,), str(path), **options)
+    except OSError as error:  # PyTorch names no file
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager

@@ -6,6 +6,7 @@ concatenation, pooling and splitting by itself, and every rounding that it need 
 
 from __future__ import annotations
 
+import errno
 import math
 import re
 import tempfile
@@ -36,12 +37,22 @@ def export_openvino(
         export_onnx(detector, onnx_path, input_size, output, repeat_carried=False)
         model = openvino.convert_model(str(onnx_path))  # unlike read_model it simplifies the graph: a third of the XML
         _share_constants(model)
-        openvino.save_model(model, str(xml_path), compress_to_fp16=half_weights)
+        save_ir(model, xml_path, half_weights)
     _without_indentation(xml_path)
     expected = _quantized_weights(detector)
     stored = sum(1 for item in _constants(openvino, xml_path) if item == "i8")
     if stored < expected:
         raise ValueError(f"{xml_path} stores {stored} weights as INT8; the quantization plan has {expected}.")
+
+
+def save_ir(model: Any, xml_path: Path, half_weights: bool = False) -> None:
+    """Writes an `openvino.Model`.  Raises OSError where there is no room for it."""
+    try:
+        _openvino().save_model(model, str(xml_path), compress_to_fp16=half_weights)
+    except RuntimeError as error:  # what OpenVINO raises on a full disk
+        raise OSError(
+            errno.ENOSPC, f"OpenVINO could not write it whole ({error}); the disk may be full", str(xml_path)
+        ) from error
 
 
 @dataclass(frozen=True)

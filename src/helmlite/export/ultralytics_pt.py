@@ -6,13 +6,14 @@ only when asked to.  Pruned widths need nothing special, since Ultralytics keeps
 
 from __future__ import annotations
 
-import os
+import io
 from pathlib import Path
 
 import torch
 
 from helmlite.detector.detector import Detector
 from helmlite.detector.ultralytics import as_ultralytics_model
+from helmlite.files import write_whole
 
 _OURS = frozenset({"insert_quantizers", "fold_batchnorm", "merge_parallel_convs"})
 
@@ -44,9 +45,6 @@ def save_ultralytics_pt(detector: Detector, path: Path) -> None:
         "version": ultralytics.__version__,
         "license": detector.architecture.notes.get("checkpoint_licence", "AGPL-3.0 (https://ultralytics.com/license)"),
     }
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        torch.save(content, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    pickled = io.BytesIO()
+    torch.save(content, pickled)
+    write_whole(path, pickled.getvalue())

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Log
 from helmlite.evaluate.cost import file_bytes
+from helmlite.export.openvino import save_ir
 from helmlite.job.candidates import Candidate
 from helmlite.runtime.bundle import BundlePredictor
 from helmlite.runtime.preprocess import network_input
@@ -47,7 +48,7 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # progress bars
             quantized = nncf.quantize(model, nncf.Dataset(pictures), subset_size=len(pictures))
         folder.mkdir(parents=True, exist_ok=True)
-        openvino.save_model(quantized, str(folder / "part.xml"), compress_to_fp16=False)
+        save_ir(quantized, folder / "part.xml")
         (folder / "part.bin").replace(folder / "model.bin")
         (folder / "part.xml").replace(xml)
     session = open_session(xml, "openvino", baseline.predictor.session.threads, "int8")

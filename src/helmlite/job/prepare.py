@@ -15,6 +15,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
+from helmlite.files import write_whole
 from helmlite.job.target import Target, load_target
 
 RUN_FILE = "run.json"
@@ -110,7 +111,7 @@ def claim_folder(prepared: Prepared) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(stated, ensure_ascii=False, indent=1), encoding="utf-8")
+    write_whole(path, json.dumps(stated, ensure_ascii=False, indent=1))
 
 
 def _fingerprint(prepared: Prepared) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from helmlite.data.roles import Class
+from helmlite.files import write_whole
 from helmlite.runtime.decode import HeadLayout, Selection
 from helmlite.runtime.preprocess import PAD_VALUE
 
@@ -227,10 +228,8 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> Path:
     """Writes manifest.json into the folder, whole or not at all, and gives its path."""
     path = folder / MANIFEST_NAME
-    unfinished = folder / (MANIFEST_NAME + ".part")
     text = json.dumps(manifest.to_json(), ensure_ascii=False, indent=2, allow_nan=False)
-    unfinished.write_text(text + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    write_whole(path, text + "\n")
     return path
 
 

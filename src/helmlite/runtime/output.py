@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Sequence
@@ -54,6 +55,7 @@ class VideoFile:
         self._unfinished = self._path.with_name(f"{stem}.part.mp4")
         self._fps = source.fps or _UNKNOWN_FPS
         self._writer: cv2.VideoWriter | None = None
+        self._frames = 0
 
     def write(self, frame: Frame, image: Image) -> None:
         """Raises OSError where OpenCV cannot write the video."""
@@ -63,13 +65,22 @@ class VideoFile:
             self._writer = cv2.VideoWriter(str(self._unfinished), code, self._fps, (width, height))
             if not self._writer.isOpened():
                 raise OSError(f"OpenCV cannot write the video {self._path}.")
+        self._frames += 1
         self._writer.write(cv2.cvtColor(image[:height, :width], cv2.COLOR_RGB2BGR))
 
     def close(self) -> None:
-        """Finishes the file."""
-        if self._writer is not None:
-            self._writer.release()
-            self._unfinished.replace(self._path)
+        """Finishes the file.  Raises OSError where not all of it could be written."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        held = cv2.VideoCapture(str(self._unfinished))
+        readable = round(held.get(cv2.CAP_PROP_FRAME_COUNT))
+        held.release()
+        if readable < self._frames:  # OpenCV says nothing where a frame cannot be written
+            self._unfinished.unlink(missing_ok=True)
+            said = f"only {max(readable, 0)} of {self._frames} frames could be written; the disk may be full"
+            raise OSError(errno.ENOSPC, said, str(self._path))
+        self._unfinished.replace(self._path)
 
 
 Output = PictureFolder | VideoFile
