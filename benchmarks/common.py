@@ -14,10 +14,11 @@ def commit() -> str:
     return done.stdout.strip()
 
 
-def data_options(description: str | None, size_option: str = "--input-size") -> argparse.ArgumentParser:
-    """A parser that asks for --data, --split and an input size; positional arguments are for the caller to add."""
+def data_options(description: str | None, size_option: str | None = "--input-size") -> argparse.ArgumentParser:
+    """A parser that asks for --data, --split and an input size (unless None); the caller adds positional arguments."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--split", default="test")
-    parser.add_argument(size_option, type=int, default=640)
+    if size_option:
+        parser.add_argument(size_option, type=int, default=640)
     return parser
