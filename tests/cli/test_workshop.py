@@ -75,8 +75,11 @@ class _Command:
 @pytest.fixture(scope="module")
 def bad(made: Path) -> Path:
     """Things that no run should begin with."""
+    ultralytics_tasks = pytest.importorskip("ultralytics.nn.tasks")
     torch.save({"model": _Command()}, made / "evil.pt")
     (made / "truncated.pt").write_bytes((made / "evil.pt").read_bytes()[:200])
+    segmenting = ultralytics_tasks.SegmentationModel("yolo11n-seg.yaml", nc=2, verbose=False)
+    torch.save({"model": segmenting}, made / "segments.pt")
     (made / "empty").mkdir()
     (made / "nothing.yaml").write_text("train: empty\nval: empty\ntest: empty\nnames: [helmet, no_helmet]\n")
     (made / "cats.yaml").write_text("train: images\nval: images\ntest: images\nnames: [cat, dog]\n")
@@ -91,6 +94,7 @@ def bad(made: Path) -> Path:
         (["none.pt", "--data", "all.yaml"], "none.pt: no such file"),
         (["truncated.pt", "--data", "all.yaml"], "truncated"),
         (["evil.pt", "--data", "all.yaml"], "system', which is not a layer of a known detector"),
+        (["segments.pt", "--data", "all.yaml"], "SegmentationModel with a Segment head"),
         (["model", "--data", "none.yaml"], "none.yaml: no such file"),
         (["model", "--data", "nothing.yaml"], "has no pictures"),
         (["model", "--data", "cats.yaml"], "the data's classes are cat, dog; the model's are helmet, no_helmet"),
@@ -102,7 +106,7 @@ def bad(made: Path) -> Path:
     ],
 )
 def test_compress_refuses_wrong_input_in_one_line(bad: Path, tmp_path: Path, words: list[str], message: str) -> None:
-    known = {"model", "evil.pt", "truncated.pt", "all.yaml", "cats.yaml", "nothing.yaml"}
+    known = {"model", "evil.pt", "truncated.pt", "segments.pt", "all.yaml", "cats.yaml", "nothing.yaml"}
     done = _helmlite(
         "compress", *[str(bad / word) if word in known else word for word in words], "--out", tmp_path / "out"
     )

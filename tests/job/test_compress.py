@@ -147,6 +147,20 @@ def _kill_at(command: list[str], said: str) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("blocks", [100, 2400])  # of 1024 bytes: fails at the first step, and within the training
+def test_a_disk_that_fills_up_costs_one_line_and_nothing_else(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, blocks: int
+) -> None:
+    command = _command(run[0], tmp_path / "out", "--max-drop", "1.0", "--device", "cpu")
+    full = subprocess.run(
+        ["bash", "-c", f'ulimit -f {blocks}; exec "$@"', "bash", *command], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == 2, full.stderr
+    assert full.stderr.startswith("helmlite: ") and len(full.stderr.splitlines()) == 1
+    assert not list(tmp_path.rglob("*.part"))
+    assert subprocess.run(command, capture_output=True, check=False).returncode in (0, 3, 4)
+
+
 def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     other = _compress(run[0], "--seed", "1")
     assert other.returncode == 2
