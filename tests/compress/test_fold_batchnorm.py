@@ -33,7 +33,7 @@ def alive(detector: Detector) -> Detector:
                 module.weight.copy_(torch.rand(module.num_features, generator=random) + 0.5)
                 module.bias.copy_(torch.randn(module.num_features, generator=random) * 0.5)
     pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
-    reestimate_batchnorm(detector.network, [Batch(pictures, torch.zeros(0, 6))])
+    reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
     return detector
 
 

@@ -13,7 +13,7 @@ from helmlite.compress.channel_groups import ChannelGroups, Member, build_channe
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.importance import group_l2
 from helmlite.compress.keep_channels import KeepChannels, KeptConv
-from helmlite.compress.prune import Choice, Prune, choose_units, cut
+from helmlite.compress.prune import Choice, Prune, choose_units, cut, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
@@ -51,7 +51,7 @@ def _detector(name: str) -> Detector:
 def _halved(detector: Detector) -> tuple[ChannelGroups, Choice, Detector]:
     groups = build_channel_groups(family_of(detector), detector.network)
     target = count_macs(detector.network, 128) / 2
-    choice = choose_units(detector, groups, group_l2(detector, groups), target, 128, 8, 0.1)
+    choice = choose_units(detector, groups, group_l2(detector, groups), target, 128, 8, smallest_steps(groups, 0.1))
     return groups, choice, cut(detector, groups, choice)
 
 
@@ -183,4 +183,4 @@ def test_an_impossible_target_says_so() -> None:
     detector = _detector("tiny")
     groups = build_channel_groups(family_of(detector), detector.network)
     with pytest.raises(ValueError, match="cannot be reached"):
-        choose_units(detector, groups, group_l2(detector, groups), 10.0, 128, 8, 0.5)
+        choose_units(detector, groups, group_l2(detector, groups), 10.0, 128, 8, smallest_steps(groups, 0.5))

@@ -24,7 +24,7 @@ from helmlite.compress.checkpoint import EDITS, load_checkpoint, save_checkpoint
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.importance import group_l2
 from helmlite.compress.merge_parallel import merge_parallel_convs
-from helmlite.compress.prune import choose_units, cut
+from helmlite.compress.prune import choose_units, cut, smallest_steps
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of
@@ -56,7 +56,11 @@ def _halved(detector: Detector, context: Context) -> Detector:
     """Half of the multiply-accumulates, with the BatchNorm statistics as they are."""
     groups = build_channel_groups(family_of(detector), detector.network)
     target = count_macs(detector.network, _SIZE) / 2
-    return cut(detector, groups, choose_units(detector, groups, group_l2(detector, groups), target, _SIZE, 8, 0.1))
+    return cut(
+        detector,
+        groups,
+        choose_units(detector, groups, group_l2(detector, groups), target, _SIZE, 8, smallest_steps(groups, 0.1)),
+    )
 
 
 _EDITS: dict[str, Change] = {

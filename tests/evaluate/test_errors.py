@@ -48,7 +48,7 @@ def test_overlap_of_exactly_one_half_is_enough(found) -> None:  # type: ignore[n
 
 def test_other_classes_neither_find_nor_alarm(sample, found, predictions, dataset) -> None:  # type: ignore[no-untyped-def]
     data = dataset(sample([A, B], [1, 0]), sample([], []))
-    matches = match_class(predictions(found([A, B], [0.9, 0.8], [0, 0]), found([FAR], [0.7], [1])), data, label=1)
+    matches = match_class(predictions(found([A, B], [0.9, 0.8], [0, 0]), found([FAR], [0.7], [1])), data, labels=(1,))
     assert matches.recall_at(0.0) == 0.0
     assert (matches.head_count, matches.picture_count) == (1, 2)
     assert matches.alarms_per_100(0.5) == 50.0
@@ -56,7 +56,7 @@ def test_other_classes_neither_find_nor_alarm(sample, found, predictions, datase
 
 
 def test_no_heads_and_no_pictures(predictions, dataset) -> None:  # type: ignore[no-untyped-def]
-    matches = match_class(predictions(), dataset(), label=1)
+    matches = match_class(predictions(), dataset(), labels=(1,))
     assert matches.recall_at(0.5) is None
     assert matches.alarms_per_100(0.5) == 0.0
 
@@ -86,7 +86,7 @@ def test_lost_and_won_heads_are_named(sample, found, predictions, dataset) -> No
     data = dataset(sample([], []), sample([A, B, FAR], [1, 0, 1]), sample([B], [1]))
     before = predictions(found([], [], []), found([A, FAR], [0.9, 0.8], [1, 1]), found([B], [0.2], [1]))
     after = predictions(found([FAR], [0.6], [1]), found([FAR], [0.7], [1]), found([B], [0.65], [1]))
-    matches = match_class(before, data, 1), match_class(after, data, 1)
+    matches = match_class(before, data, (1,)), match_class(after, data, (1,))
     changes = compare_heads(*matches, before, baseline_threshold=0.5, candidate_threshold=0.62)
     assert changes.newly_missed == (Head(1, 0),)
     assert changes.newly_found == (Head(2, 0),)
@@ -98,7 +98,7 @@ def test_lost_and_won_heads_are_named(sample, found, predictions, dataset) -> No
 
 def test_no_bare_head_is_said_in_words(sample, predictions, found, dataset) -> None:  # type: ignore[no-untyped-def]
     data, nothing = dataset(sample([], [])), predictions(found([], [], []))
-    matches = match_class(nothing, data, 1)
+    matches = match_class(nothing, data, (1,))
     changes = compare_heads(matches, matches, nothing, 0.5, 0.5)
     assert changes.in_words() == "no bare head is labelled here"
     assert changes.candidate_recall is None

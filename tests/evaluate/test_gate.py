@@ -211,7 +211,7 @@ def test_the_seed_decides_the_draws(random_set) -> None:  # type: ignore[no-unty
 def test_thresholds_of_val_are_kept_on_test() -> None:
     val, test = _heads(30), _heads(25)
     baseline, candidate = _perfect(val), _without(_perfect(val), 1, range(3))
-    point = operating_point(match_class(baseline, val, 1), match_class(candidate, val, 1))
+    point = operating_point(match_class(baseline, val, (1,)), match_class(candidate, val, (1,)))
     changes = changes_at(point, _perfect(test), _without(_perfect(test), 1, range(4)), test)
     assert changes is not None
     assert changes.in_words() == "4 of 25 bare heads newly missed, 0 newly found"

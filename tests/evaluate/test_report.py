@@ -186,7 +186,7 @@ def _crops(tmp_path: Path, missed: int = 2) -> tuple[list[object], object]:
     nothing = found.above(1.0)
     before = Predictions((found, found, nothing), (0, 1, 2))
     after = Predictions((nothing, nothing, found), (0, 1, 2))
-    return list(cut_crops(HEADS, before, after, data, no_helmet_label=1, limit=missed)), data
+    return list(cut_crops(HEADS, before, after, data, no_helmet_labels=(1,), limit=missed)), data
 
 
 def test_the_page_opens_offline_and_holds_everything(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_a_picture_that_went_away_leaves_no_crop(tmp_path: Path) -> None:
     found = Predictions(
         (Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)),) * 3, (0, 1, 2)
     )
-    left = cut_crops(HEADS, found, found, data, no_helmet_label=1)  # type: ignore[arg-type]
+    left = cut_crops(HEADS, found, found, data, no_helmet_labels=(1,))  # type: ignore[arg-type]
     assert [crop.picture for crop in left] == ["道路0.png", "道路2.png"]
     assert len(crops) == 3
 

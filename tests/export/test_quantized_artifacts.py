@@ -23,6 +23,7 @@ from helmlite.data.roles import with_roles
 from helmlite.detections import Image
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Batch, Detector
+from helmlite.detector.families import family_of
 from helmlite.detector.tiny import new_tiny
 from helmlite.export.decoded import DecodedDetector, cell_grid
 from helmlite.export.onnx import export_onnx, node_counts
@@ -52,7 +53,7 @@ def alive(detector: Detector) -> Detector:
                 module.weight.copy_(torch.rand(module.num_features, generator=random) + 0.5)
                 module.bias.copy_(torch.randn(module.num_features, generator=random) * 0.5)
     pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
-    reestimate_batchnorm(detector.network, [Batch(pictures, torch.zeros(0, 6))])
+    reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
     return detector
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from helmlite.compress.channel_groups import build_channel_groups
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.importance import group_l2
-from helmlite.compress.prune import choose_units, cut
+from helmlite.compress.prune import choose_units, cut, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
@@ -47,7 +47,11 @@ def _pruned(name: str) -> Detector:
             module.bias.data.uniform_(-0.3, 0.3, generator=generator)
     groups = build_channel_groups(family_of(detector), detector.network)
     target = count_macs(detector.network, 64) / 2
-    return cut(detector, groups, choose_units(detector, groups, group_l2(detector, groups), target, 64, 8, 0.1))
+    return cut(
+        detector,
+        groups,
+        choose_units(detector, groups, group_l2(detector, groups), target, 64, 8, smallest_steps(groups, 0.1)),
+    )
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_corrupt_picture_is_skipped_and_named(settings: CompressSettings) -> N
         ({"input_size": 100}, "multiple of 32"),
         ({"model": "none.pt"}, "none.pt: no such file"),
         ({"data": Path("none.yaml")}, "none.yaml: no such file"),
-        ({"roles": {"cat": "no_helmet"}}, "No class is called 'cat'"),
+        ({"roles": {"cat": "no_helmet"}}, "no class is called 'cat'"),
     ],
 )
 def test_wrong_input_is_said_in_one_line(settings: CompressSettings, changes: dict[str, object], message: str) -> None:

@@ -30,14 +30,27 @@ def one_line_errors() -> Iterator[None]:
     """Turns the errors that bad input causes into one line on stderr and exit code 2."""
     try:
         yield
-    except KeyboardInterrupt:
-        print("helmlite: interrupted; run the same command again to go on.", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
     except (ValueError, OSError, ImportError) as error:
         if os.environ.get("HELMLITE_TRACEBACK"):
             raise
         print(f"helmlite: {' '.join(_in_words(error).split())}", file=sys.stderr)
         sys.exit(EXIT_WRONG_INPUT)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError" or os.environ.get("HELMLITE_TRACEBACK"):
+            raise
+        said = "the GPU's memory is full. Free it, lower the recipe's batch_size, or give --device cpu."
+        print(f"helmlite: {said} The same command goes on where it stopped.", file=sys.stderr)
+        sys.exit(EXIT_WRONG_INPUT)
+
+
+@contextmanager
+def going_on_later() -> Iterator[None]:
+    """Ctrl-C in a command that can be taken up again: says so, and ends with the exit code of an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("helmlite: interrupted; give the same command again to go on.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _in_words(error: Exception) -> str:

@@ -53,7 +53,7 @@ def evaluate_model(
 ) -> None:
     """Measures mAP50-95, mAP50 and every class on labelled pictures, as COCO does."""
     from helmlite.data.load import load_dataset, match_classes
-    from helmlite.data.roles import parse_role_options
+    from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness
@@ -64,11 +64,11 @@ def evaluate_model(
     roles = parse_role_options(role or [])
     loaded = load_dataset(data, split)
     opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)
-    _check_roles(roles, loaded.classes, opened.classes)
-    loaded = replace(loaded, classes=_with_given(loaded.classes, roles))
+    check_given_roles(roles, loaded.classes, opened.classes)
+    loaded = replace(loaded, classes=with_given_roles(loaded.classes, roles))
     if limit is not None:
         loaded = loaded.subset(list(range(min(limit, len(loaded)))))
-    dataset = match_classes(loaded, _with_given(opened.classes, roles))
+    dataset = match_classes(loaded, with_given_roles(opened.classes, roles))
     with _Progress(f"{len(dataset)} pictures") as progress:
         predictions = predict_all(opened.predict, dataset, progress)
     accuracy = measure_accuracy(predictions, dataset)
@@ -279,27 +279,30 @@ def _open_exported(model: str, detector: Detector, runtime: str, threads: int | 
 
 def _heads(opened: OpenedModel, dataset: Dataset, predictions: Predictions) -> dict[str, Any] | None:
     """Recall and false alarms of the no_helmet role at the model's own threshold, or at the best F1 right here."""
-    from helmlite.data.roles import index_of_role
+    from helmlite.data.roles import labels_of_role
     from helmlite.evaluate.errors import match_class
     from helmlite.evaluate.thresholds import best_f1_threshold
 
-    label = index_of_role(dataset.classes, "no_helmet")
-    if label is None:
+    labels = labels_of_role(dataset.classes, "no_helmet")
+    if not labels:
         return None
-    matches = match_class(predictions, dataset, label)
-    best = best_f1_threshold(matches)
-    if opened.thresholds is not None:
-        threshold, chosen = opened.thresholds[label], "stored in the bundle"
+    together = match_class(predictions, dataset, labels)
+    best = best_f1_threshold(together)
+    if opened.thresholds is not None:  # a device decides class by class
+        parts = [(match_class(predictions, dataset, (label,)), opened.thresholds[label]) for label in labels]
+        chosen = "stored in the bundle"
     elif best is not None:
-        threshold, chosen = best[0], "best F1 on these very pictures"
+        parts, chosen = [(together, best[0])], "best F1 on these very pictures"
     else:
-        return {"heads": matches.head_count, "recall": matches.recall_at(0.0), "threshold": None, "chosen": None}
+        return {"heads": together.head_count, "recall": together.recall_at(0.0), "threshold": None, "chosen": None}
+    found = sum(int(matches.found_at(threshold).sum()) for matches, threshold in parts)
+    alarms = sum(matches.alarms_per_100(threshold) for matches, threshold in parts)
     return {
-        "heads": matches.head_count,
-        "found": int(matches.found_at(threshold).sum()),
-        "recall": matches.recall_at(threshold),
-        "false_alarms_per_100": matches.alarms_per_100(threshold),
-        "threshold": threshold,
+        "heads": together.head_count,
+        "found": found,
+        "recall": found / together.head_count if together.head_count else None,
+        "false_alarms_per_100": alarms,
+        "threshold": min(threshold for _, threshold in parts),
         "chosen": chosen,
     }
 
@@ -317,28 +320,6 @@ def _head_line(heads: dict[str, Any] | None) -> str:
 
 def _class_names(classes: str | None) -> list[str]:
     return [name.strip() for name in classes.split(",") if name.strip()] if classes else []
-
-
-def _with_given(classes: Sequence[Class], roles: Mapping[str, str]) -> tuple[Class, ...]:
-    """Classes with the roles that the user gave them; a role that was given is taken from every other class."""
-    given = {roles[item.name] for item in classes if item.name in roles}
-    return tuple(
-        replace(item, role=roles[item.name])
-        if item.name in roles
-        else replace(item, role=None if item.role in given else item.role)
-        for item in classes
-    )
-
-
-def _check_roles(roles: Mapping[str, str], of_data: Sequence[Class], of_model: Sequence[Class]) -> None:
-    known = {item.name for item in (*of_data, *of_model)}
-    for name, role in roles.items():
-        if name not in known:
-            raise ValueError(
-                f"--role {role}={name}: no class is called '{name}'. The data has "
-                f"{', '.join(item.name for item in of_data)}; the model has "
-                f"{', '.join(item.name for item in of_model)}."
-            )
 
 
 def _write_json(path: Path, values: dict[str, Any]) -> None:

@@ -50,7 +50,7 @@ def compress(
     """
     import time
 
-    from helmlite.cli.errors import EXIT_GATE_FAILED, EXIT_GATE_UNDECIDED
+    from helmlite.cli.errors import EXIT_GATE_FAILED, EXIT_GATE_UNDECIDED, going_on_later
     from helmlite.data.roles import parse_role_options
     from helmlite.evaluate.report import print_report
     from helmlite.job.compress import compress as run
@@ -75,15 +75,18 @@ def compress(
         seed,
         parse_role_options(role or []),
         device=device,
+        stock_pt=export is not None,
     )
     if dry_run:
         _print_plan(settings)
         return
     if train_only:
-        train(settings, tell)
+        with going_on_later():
+            train(settings, tell)
         print(f"trained: {out}. The same command without --train-only goes on from here.")
         return
-    report = run(settings, tell)
+    with going_on_later():
+        report = run(settings, tell)
     print_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
     if export:
@@ -97,10 +100,7 @@ def _write_pt(run: Path) -> None:
     from helmlite.export.ultralytics_pt import save_ultralytics_pt
     from helmlite.job.explain import step_detectors
 
-    floats = [item for item in step_detectors(run) if not item.has_edit("fold_batchnorm")]
-    if not floats:
-        raise ValueError("--export ultralytics-pt needs a step before quantize: a .pt holds float networks only.")
-    detector = floats[-1]
+    detector = [item for item in step_detectors(run) if not item.has_edit("fold_batchnorm")][-1]
     save_ultralytics_pt(detector, run / "compressed.pt")
     print(f"for stock Ultralytics (float): {run / 'compressed.pt'}")
     if not detector.architecture.layout.needs_nms:
@@ -119,7 +119,7 @@ def _print_plan(settings: CompressSettings) -> None:
         cells = [f"{row.macs / 1e9:.2f}", f"{row.params:,}", f"{row.size_bytes:,}", f"{row.latency_ms:.1f}"]
         table.add_row(row.name, *cells, f"{row.speedup:.1f}")
     Console(width=120).print(table)
-    print(f"training: {found.minutes:.0f} minutes on {found.train_pictures} pictures")
+    print(f"training: {found.training} on {found.train_pictures} pictures")
     print(f"what these test pictures can prove: {found.resolution.in_words()}")
 
 
@@ -138,13 +138,16 @@ def finetune(
 
     Goes on where an earlier run of the same command was stopped.
     """
+    from dataclasses import replace
+
     import helmlite
+    from helmlite.cli.errors import going_on_later
     from helmlite.compress.checkpoint import save_checkpoint
     from helmlite.compress.distill import Distill
     from helmlite.compress.load import load_detector
     from helmlite.compress.technique import Context
     from helmlite.data.load import load_dataset, match_classes, readable
-    from helmlite.data.roles import parse_role_options
+    from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
 
     if minutes is None and epochs is None:
         raise ValueError("finetune needs --minutes or --epochs.")
@@ -152,14 +155,18 @@ def finetune(
         raise ValueError(f"{out}: holds other files; give --out a new folder.")
     roles = parse_role_options(role or [])
     detector = load_detector(model)
-    pictures, problems = readable(load_dataset(data, "train", roles))
+    pictures, problems = readable(load_dataset(data, "train"))
     for problem in problems:
         print(f"skipped: {problem}")
+    check_given_roles(roles, pictures.classes, detector.classes)
+    detector = detector.with_classes(with_given_roles(detector.classes, roles))
+    pictures = replace(pictures, classes=with_given_roles(pictures.classes, roles))
     pictures = match_classes(pictures, detector.classes)
     size = input_size or detector.architecture.input_size
     workspace = out.with_name(f"{out.name}.work")
     context = Context(pictures, detector, size, seed, workspace, device=device)
-    trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
+    with going_on_later():
+        trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
     about = {"technique": "finetune", "model": model, "data_sha256": pictures.sha256(), "seed": seed}
     about |= {"minutes": minutes, "epochs": epochs, "input_size": size, "helmlite": helmlite.__version__}
     save_checkpoint(trained, out, about)
@@ -176,11 +183,13 @@ def demo(
     """Compresses helmlite's own small detector on streets that helmlite draws: the whole way in a few minutes."""
     import time
 
+    from helmlite.cli.errors import going_on_later
     from helmlite.evaluate.report import print_report
     from helmlite.job.demo import DRAWN, NEXT
     from helmlite.job.demo import demo as run
 
-    report = run(out, minutes, seed, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
+    with going_on_later():
+        report = run(out, minutes, seed, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
     print_report(report)
     print(f"bundle: {out / 'run' / 'bundle'}\nreport: {out / 'run' / 'report.html'}\n\n{DRAWN}\n{NEXT}")
 

@@ -73,14 +73,18 @@ def load_checkpoint(folder: Path) -> Detector:
     stated = _read(folder / "architecture.json")
     if stated.get("format") != FORMAT:
         raise ValueError(f"{folder}: checkpoint format {stated.get('format')}, this helmlite reads {FORMAT}.")
-    architecture = _architecture(stated)
-    network = family_named(architecture.family).build(architecture)
-    edits = tuple(_edit(item, folder) for item in _read(folder / "edits.json"))
-    for edit in edits:
-        edit.redo(network)
+    try:
+        architecture = _architecture(stated)
+        network = family_named(architecture.family).build(architecture)
+        edits = tuple(_edit(item, folder) for item in _read(folder / "edits.json"))
+        for edit in edits:
+            edit.redo(network)
+        golden = [float(value) for value in stated["golden"]]
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ValueError(f"{folder}: the checkpoint was altered ({type(error).__name__}: {error}).") from error
     _load_weights(network, folder / "weights.safetensors")
     detector = Detector(architecture, network.eval(), edits)
-    _check_golden(detector, stated["golden"], folder)
+    _check_golden(detector, golden, folder)
     return detector
 
 
@@ -109,8 +113,10 @@ def golden_answer(network: nn.Module) -> list[float]:
 
 def _check_golden(detector: Detector, stated: list[float], folder: Path) -> None:
     found = golden_answer(detector.network)
+    if len(found) != len(stated):
+        raise ValueError(f"{folder}: the checkpoint was altered ({len(stated)} golden sums for {len(found)} maps).")
     worst = max(abs(a - b) / max(abs(b), 1e-6) for a, b in zip(found, stated))
-    if worst > _GOLDEN_TOLERANCE:
+    if not worst <= _GOLDEN_TOLERANCE:  # not a number counts as different
         raise ValueError(
             f"{folder}: the rebuilt network answers differently than when it was saved (by {worst:.1%}); it was made "
             f"with {detector.architecture.library}. Install that version, or report it."

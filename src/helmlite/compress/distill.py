@@ -38,7 +38,7 @@ from helmlite.detector.augment import Augmentation
 from helmlite.detector.detector import Batch, Detector, TrainingMaps
 from helmlite.detector.device import device_of
 from helmlite.detector.fit import FitSettings, fit
-from helmlite.detector.fit_state import EpochPlan
+from helmlite.detector.fit_state import EpochPlan, detector_sha256
 from helmlite.detector.objective import Objective, TaskObjective
 from helmlite.runtime.decode import Selection
 
@@ -127,6 +127,10 @@ class Distill:
             context.log,
             context.deadline,
         )
+
+    def outside_sha256(self) -> str:
+        """Hash of a teacher that lies elsewhere: the same path may hold another one next time."""
+        return "" if self.teacher in ("original", "none") else detector_sha256(load_detector(self.teacher))
 
     def _fit_settings(self, input_size: int, is_quantized: bool) -> FitSettings:
         default_rate = _RATE_QUANTIZED if is_quantized else _RATE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint
@@ -28,8 +27,7 @@ def load_detector(source: Path | str, roles: Mapping[str, str] | None = None) ->
         detector = load_checkpoint(path)
         if not roles:
             return detector
-        classes = with_roles([item.name for item in detector.classes], roles)
-        return replace(detector, architecture=replace(detector.architecture, classes=classes))
+        return detector.with_classes(with_roles([item.name for item in detector.classes], roles))
     if not path.is_file():
         raise ValueError(f"{source}: no such file, folder or public model ({', '.join(MODELS)}).")
     from helmlite.detector.ultralytics import load_ultralytics

@@ -10,10 +10,10 @@ in several rounds, since a cut changes what matters.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
 from typing import ClassVar
 
 import numpy as np
@@ -64,24 +64,27 @@ class Prune:
             if detector.has_edit(edit):
                 raise TechniqueOrderError(f"prune cannot follow {earlier}: put prune before {earlier}.")
         before = count_macs(detector.network, context.input_size)
+        floors = smallest_steps(build_channel_groups(family_of(detector), detector.network), self.min_keep)
         current = detector
         for step in range(1, self.rounds + 1):
             target = before * self.macs_ratio ** (step / self.rounds)
-            current = self._one_round(current, target, context)
+            current = self._one_round(current, target, floors, context)
             left = count_macs(current.network, context.input_size)
             context.log(f"prune: round {step} of {self.rounds}, {left / before:.1%} of the multiply-accumulates left")
         return current
 
-    def _one_round(self, detector: Detector, target_macs: float, context: Context) -> Detector:
+    def _one_round(self, detector: Detector, target_macs: float, floors: Sequence[int], context: Context) -> Detector:
         groups = build_channel_groups(family_of(detector), detector.network)
         scores = self._scores(detector, groups, context)
         choice = choose_units(
-            detector, groups, scores, target_macs, context.input_size, context.channel_multiple, self.min_keep
+            detector, groups, scores, target_macs, context.input_size, context.channel_multiple, floors
         )
         pruned = cut(detector, groups, choice)
         network = pruned.network.to(training_device(context.device))
         reestimate_batchnorm(
-            network, plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
+            family_of(pruned),
+            network,
+            plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed),
         )
         network.to("cpu")
         return pruned
@@ -97,6 +100,14 @@ class Prune:
         )
 
 
+def smallest_steps(groups: ChannelGroups, min_keep: float) -> list[int]:
+    """For each bundle of the detector that pruning begins with the steps that stay, whatever the rounds.
+
+    Cutting changes the sizes of bundles and neither their number nor their order.
+    """
+    return [max(1, math.ceil(bundle.steps * min_keep)) for bundle in groups.bundles]
+
+
 Choice = Mapping[ChannelGroup, tuple[int, ...]]  # indices of the units that each group keeps, ascending
 Loss = Mapping[str, tuple[int, int]]  # module path -> output and input channels that it loses
 
@@ -108,17 +119,20 @@ def choose_units(
     target_macs: float,
     input_size: int,
     channel_multiple: int,
-    min_keep: float,
+    floors: Sequence[int],
 ) -> Choice:
     """Units to keep so that at most `target_macs` remain: the cheapest cuts go first, over all groups at once.
 
     A cut takes one slice of a bundle: as many units as keep its channel count a multiple of `channel_multiple`.
     Its price is the importance lost for each multiply-accumulate saved.
+    floors: for each bundle the steps that stay at least
     Raises ValueError where even the smallest allowed network is above the target.
     """
     costs = conv_costs(detector.network, shape_trace(detector.network, input_size))
     ledger = _Ledger(costs, count_macs(detector.network, input_size) - sum(cost.macs for cost in costs))
-    slices = [_Slices(bundle, scores, channel_multiple, min_keep) for bundle in groups.bundles]
+    slices = [
+        _Slices(bundle, scores, channel_multiple, floor) for bundle, floor in zip(groups.bundles, floors, strict=True)
+    ]
     while ledger.macs > target_macs:
         prices = [
             (item.price / max(ledger.saving(item.loss), 1.0), index)
@@ -128,7 +142,7 @@ def choose_units(
         if not prices:
             raise ValueError(
                 f"prune: {target_macs / 1e9:.2f} G MACs cannot be reached: {ledger.macs / 1e9:.2f} G remain "
-                f"when every group is at its minimum (min_keep {min_keep}). Raise macs_ratio or lower min_keep."
+                "when every group is at its minimum. Raise macs_ratio or lower min_keep."
             )
         _, cheapest = min(prices)
         ledger.remove(slices[cheapest].loss)
@@ -192,14 +206,14 @@ class _Slices:
     price: importance that the next cut loses; loss: the channels that go with it
     """
 
-    def __init__(self, bundle: Bundle, scores: Scores, channel_multiple: int, min_keep: float) -> None:
+    def __init__(self, bundle: Bundle, scores: Scores, channel_multiple: int, floor: int) -> None:
         self._bundle = bundle
         self._order = {group: np.argsort(scores[group], kind="stable") for group in bundle.groups}
         self._scores = scores
         channels_per_step = bundle.channels // bundle.steps
-        self._stride = channel_multiple // gcd(channel_multiple, channels_per_step)
+        self._stride = channel_multiple // math.gcd(channel_multiple, channels_per_step)
         self._left = bundle.steps
-        self._floor = max(1, int(np.ceil(bundle.steps * min_keep)))
+        self._floor = floor
         self._look_ahead()
 
     @property

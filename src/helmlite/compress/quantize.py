@@ -80,7 +80,7 @@ class Quantize:
         """
         if detector.has_edit("insert_quantizers"):
             raise TechniqueOrderError("quantize cannot follow quantize: the detector is quantized already.")
-        _check_paths(detector.network, self.keep_float)
+        check_paths(detector.network, self.keep_float)
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))
         graph = trace(folded.network, context.input_size)
@@ -109,7 +109,7 @@ class Quantize:
         return QuantizationPlan(made, points.carried, points.stayed_float, calibration)
 
 
-def _check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
+def check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
     known = {path for path, _ in network.named_modules()}
     for path in paths:
         if path not in known:

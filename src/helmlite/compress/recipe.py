@@ -19,26 +19,29 @@ A changed last step reruns only itself.
 from __future__ import annotations
 
 import hashlib
-import json
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import helmlite
 from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
-from helmlite.compress.technique import Context, Technique
+from helmlite.compress.technique import Context, Technique, WithOutside
 from helmlite.compress.techniques import TECHNIQUES, check_order
 from helmlite.detector.detector import Detector
+from helmlite.detector.fit_state import seconds_trained
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+_STEP_HEADER = re.compile(r"\s*\[\[\s*step\s*\]\]")
 _KEYS = frozenset({"name", "purpose", "input_size", "step"})
 
 
@@ -110,8 +113,13 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
         raise ValueError(
             f"{where}: {problem}; a recipe has name, purpose, input_size and a [[step]] for each technique."
         )
-    lines = [number for number, line in enumerate(text.splitlines(), start=1) if line.strip() == "[[step]]"]
-    steps = tuple(_step(item, f"{where}:{line}", minutes) for item, line in zip(stated["step"], lines))
+    if not isinstance(stated["step"], list) or not all(isinstance(item, dict) for item in stated["step"]):
+        raise ValueError(f"{where}: each technique is a [[step]] of its own.")
+    lines = [number for number, line in enumerate(text.splitlines(), start=1) if _STEP_HEADER.match(line)]
+    places = [f"{where}:{line}" for line in lines]
+    if len(places) != len(stated["step"]):  # written in another way that TOML allows
+        places = [f"{where}, step {number}" for number in range(1, len(stated["step"]) + 1)]
+    steps = tuple(_step(item, place, minutes) for item, place in zip(stated["step"], places, strict=True))
     check_order(steps)
     size = stated.get("input_size")
     if size is not None and (not isinstance(size, int) or size < 32 or size % 32):
@@ -124,10 +132,15 @@ def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context,
     key = _starting_key(detector, context)
     results: list[StepResult] = []
     for index, step in enumerate(steps, start=1):
-        key = hashlib.sha256(f"{key} {step!r} {helmlite.__version__}".encode()).hexdigest()
+        key = hashlib.sha256(f"{key} {_said(step)} {helmlite.__version__}".encode()).hexdigest()
         place = folder / f"{index}-{step.name}-{key[:12]}"
         results.append(_one_step(step, results[-1].detector if results else detector, context, place, key))
     return results
+
+
+def _said(step: Technique) -> str:
+    """All that a step is made of: its settings, and the content of what they point to."""
+    return f"{step!r} {step.outside_sha256()}".rstrip() if isinstance(step, WithOutside) else repr(step)
 
 
 def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:
@@ -137,7 +150,7 @@ def _one_step(step: Technique, detector: Detector, context: Context, place: Path
     started = time.monotonic()
     workspace = place.with_name(f"{place.name}.work")
     made = step.apply(detector, replace(context, workspace=workspace))
-    seconds = time.monotonic() - started
+    seconds = max(time.monotonic() - started, seconds_trained(workspace))  # of a training that was taken up again
     about = {"technique": step.name, "settings": asdict(step), "key": key, "seed": context.seed}  # type: ignore[call-overload]
     about |= {"seconds": round(seconds, 1), "input_size": context.input_size, "helmlite": helmlite.__version__}
     save_checkpoint(made, place, about)
@@ -163,18 +176,44 @@ def _step(stated: Mapping[str, Any], where: str, minutes: float | None) -> Techn
     if share is not None:
         if minutes is None:
             raise ValueError(f"{where}: this step takes a share of the minutes; give --minutes.")
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ValueError(f"{where}: share is a part of the minutes, above 0 and at most 1; got {share!r}.")
         settings["minutes"] = float(share) * minutes
     kind = TECHNIQUES[name]
+    types = get_type_hints(kind)
     known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise ValueError(f"{where}: {name} has no setting '{unknown[0]}'; it has {', '.join(known)}.")
+    for key, value in settings.items():
+        if not _is_of(value, types[key]):
+            raise ValueError(f"{where}: {name}: {key} must be {_in_words(types[key])}; got {value!r}.")
+    plain = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     try:
-        return kind(**settings)
+        return kind(**plain)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def recipe_as_text(recipe: Recipe) -> str:
-    """The recipe as JSON with sorted keys, for hashing and provenance."""
-    return json.dumps(recipe.to_json(), sort_keys=True)
+def _is_of(value: object, wanted: Any) -> bool:
+    """Whether a TOML value may stand for a setting of this type: an int for a float, a list for a tuple."""
+    choices = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    return any(_is_one(value, choice) for choice in choices)
+
+
+def _is_one(value: object, wanted: Any) -> bool:
+    kind = get_origin(wanted) or wanted
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind in (tuple, list, frozenset, Sequence):
+        return isinstance(value, (list, tuple))
+    return isinstance(value, kind)
+
+
+def _in_words(wanted: Any) -> str:
+    choices = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    kinds = [get_origin(item) or item for item in choices if item is not type(None)]
+    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+    return " or ".join(dict.fromkeys(names.get(kind, "a list") for kind in kinds))

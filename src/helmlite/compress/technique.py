@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector, Log
@@ -62,6 +62,15 @@ class Technique(Protocol):
 
         Raises TechniqueOrderError where `detector` has been through something that must come later.
         """
+        ...
+
+
+@runtime_checkable
+class WithOutside(Protocol):
+    """A technique whose settings point to something outside, such as a teacher's file."""
+
+    def outside_sha256(self) -> str:
+        """Hash of the content of what they point to, so that a run notices when it has changed; "" for nothing."""
         ...
 
 

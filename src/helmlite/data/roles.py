@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ROLES = ("helmet", "no_helmet", "rider", "two_wheeler", "plate", "person")
 
@@ -60,7 +60,7 @@ def with_roles(names: Sequence[str], given: Mapping[str, str] | None = None) -> 
     for name in given:
         if name not in names:
             raise ValueError(f"No class is called '{name}'. The classes are {', '.join(names)}.")
-    return tuple(Class(name, given.get(name, guess_role(name))) for name in names)
+    return with_given_roles([Class(name, guess_role(name)) for name in names], given)
 
 
 def parse_role_options(options: Sequence[str]) -> dict[str, str]:
@@ -77,6 +77,32 @@ def parse_role_options(options: Sequence[str]) -> dict[str, str]:
     return given
 
 
-def index_of_role(classes: Sequence[Class], role: str) -> int | None:
-    """Index of the first class with this role, or None where no class has it."""
-    return next((index for index, item in enumerate(classes) if item.role == role), None)
+def labels_of_role(classes: Sequence[Class], role: str) -> tuple[int, ...]:
+    """Indices of all classes with this role: bare drivers and bare passengers are bare heads alike."""
+    return tuple(index for index, item in enumerate(classes) if item.role == role)
+
+
+def with_given_roles(classes: Sequence[Class], given: Mapping[str, str]) -> tuple[Class, ...]:
+    """Classes with the roles that the user gave them; a role that was given is taken from every class that guessed it.
+
+    given: class name -> role; names that are not among `classes` are left to those who know of other classes
+    """
+    taken = {given[item.name] for item in classes if item.name in given}
+    return tuple(
+        replace(item, role=given[item.name])
+        if item.name in given
+        else replace(item, role=None if item.role in taken else item.role)
+        for item in classes
+    )
+
+
+def check_given_roles(given: Mapping[str, str], of_data: Sequence[Class], of_model: Sequence[Class]) -> None:
+    """Raises ValueError where a role was given to a class that neither the data nor the model has."""
+    known = {item.name for item in (*of_data, *of_model)}
+    for name, role in given.items():
+        if name not in known:
+            raise ValueError(
+                f"--role {role}={name}: no class is called '{name}'. The data has "
+                f"{', '.join(item.name for item in of_data)}; the model has "
+                f"{', '.join(item.name for item in of_model)}."
+            )

@@ -18,7 +18,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.duplicates import Pairs, components, find_duplicates, fingerprint
 from helmlite.data.labels import SPLITS
 from helmlite.data.load import merged
-from helmlite.data.roles import index_of_role
+from helmlite.data.roles import labels_of_role
 
 _STRETCHES = 20  # pieces that a scene is cut into where it is too large to stay whole
 
@@ -134,8 +134,9 @@ def _chained(indices: NDArray[np.int64]) -> Pairs:
 
 def _amounts(dataset: Dataset) -> Counts:
     """Pictures, boxes of the role no_helmet, all other boxes.  (N, 3)"""
-    bare = index_of_role(dataset.classes, "no_helmet")
-    counts = [(1, int((sample.labels == bare).sum()), int((sample.labels != bare).sum())) for sample in dataset]
+    labels = labels_of_role(dataset.classes, "no_helmet")
+    bare = [np.isin(sample.labels, labels) for sample in dataset]
+    counts = [(1, int(item.sum()), int((~item).sum())) for item in bare]
     return np.array(counts, np.int64).reshape(-1, 3)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from helmlite.detector.detector import Batch
+from helmlite.detector.detector import Batch, Family
 from helmlite.detector.device import device_of
 
 
-def reestimate_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
+def reestimate_batchnorm(family: Family, network: nn.Module, batches: Iterable[Batch]) -> None:
     """Replaces every BatchNorm's running mean and variance by those of these batches, in place.
+
+    Every branch is run, those too that only training uses (one-to-many of v10 and 26): their loss is looked at next.
 
     A pruned network's activations have other means and variances than those it was trained with; measuring them
     again is free of labels and often wins back most of a one-shot cut (Li 2020, EagleEye, arXiv 2007.02491).
@@ -29,7 +31,7 @@ def reestimate_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
         norm.train()
     with torch.no_grad():
         for batch in batches:
-            network(batch.images.to(device_of(network)))
+            family.training_maps(network, batch.images.to(device_of(network)))
     for norm, momentum in zip(norms, momenta):
         norm.momentum = momentum
     network.train(was_training)

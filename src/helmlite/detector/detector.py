@@ -82,6 +82,10 @@ class Detector:
         """This detector after one more edit, which `network` has already been through."""
         return replace(self, network=network, edits=(*self.edits, edit))
 
+    def with_classes(self, classes: tuple[Class, ...]) -> Detector:
+        """The same detector, its classes named or understood otherwise.  classes: as many as it has, in its order."""
+        return replace(self, architecture=replace(self.architecture, classes=classes))
+
     def has_edit(self, kind: str) -> bool:
         """Whether an edit of this kind was made."""
         return any(edit.kind == kind for edit in self.edits)

@@ -40,7 +40,7 @@ def device_of(network: nn.Module) -> torch.device:
 def has_bf16(device: torch.device) -> bool:
     """Whether this device multiplies in BF16, which makes training about twice as fast (x86: AVX512-BF16 or AMX)."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:  # not Linux: train in float32

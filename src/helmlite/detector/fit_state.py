@@ -101,6 +101,14 @@ def write_state(workspace: Path, state: FitState, made_from: Mapping[str, str]) 
     write_whole(workspace / "metrics.jsonl", "".join(lines).encode())
 
 
+def seconds_trained(workspace: Path) -> float:
+    """What all finished epochs of a training took, those before an interruption too; 0 where nothing was trained."""
+    path = workspace / "metrics.jsonl"
+    if not path.is_file():
+        return 0.0
+    return float(sum(json.loads(line).get("seconds", 0.0) for line in path.read_text(encoding="utf-8").splitlines()))
+
+
 def read_state(workspace: Path, made_from: Mapping[str, str]) -> FitState | None:
     """The state after the last finished epoch, or None before the first.  Raises ValueError for another run's."""
     path = workspace / "state.safetensors"

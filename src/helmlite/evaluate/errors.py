@@ -107,13 +107,16 @@ class HeadChanges:
         return f"{len(self.newly_missed)} of {self.heads} bare heads newly missed, {len(self.newly_found)} newly found"
 
 
-def match_class(predictions: Predictions, dataset: Dataset, label: int) -> Matches:
-    """Greedy matching at IoU 0.5 of one class's detections to its labelled boxes, over all evaluated pictures."""
+def match_class(predictions: Predictions, dataset: Dataset, labels: Sequence[int]) -> Matches:
+    """Greedy matching at IoU 0.5 of these classes' detections to their labelled boxes, over all evaluated pictures.
+
+    labels: the classes of one role; which of them a head has does not matter
+    """
     found, head_pictures, head_boxes, alarms, alarm_pictures = [], [], [], [], []
     for position, (index, detections) in enumerate(zip(predictions.indices, predictions.detections, strict=True)):
         sample = dataset[index]
-        boxes = np.flatnonzero(sample.labels == label)
-        scores, alarm = match_picture(detections[detections.labels == label], sample.boxes_xyxy[boxes])
+        boxes = np.flatnonzero(np.isin(sample.labels, labels))
+        scores, alarm = match_picture(detections[np.isin(detections.labels, labels)], sample.boxes_xyxy[boxes])
         found.append(scores)
         head_pictures.append(np.full(len(boxes), position))
         head_boxes.append(boxes)

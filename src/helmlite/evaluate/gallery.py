@@ -44,7 +44,7 @@ def cut_crops(
     baseline: Predictions,
     result: Predictions,
     dataset: Dataset,
-    no_helmet_label: int,
+    no_helmet_labels: Sequence[int],
     limit: int = 12,
 ) -> tuple[Crop, ...]:
     """Crops of at most `limit` heads newly missed and as many newly found, the largest heads first.
@@ -62,13 +62,15 @@ def cut_crops(
                 )
             ]
             try:
-                crops.append(_crop(change, head, dataset, found, no_helmet_label))
+                crops.append(_crop(change, head, dataset, found, no_helmet_labels))
             except UnreadableImageError:  # it was readable when it was evaluated, so it went since
                 continue
     return tuple(crops)
 
 
-def _crop(change: str, head: Head, dataset: Dataset, found: Sequence[Detections], no_helmet_label: int) -> Crop:
+def _crop(
+    change: str, head: Head, dataset: Dataset, found: Sequence[Detections], no_helmet_labels: Sequence[int]
+) -> Crop:
     sample = dataset[head.picture]
     image, box = sample.read_image(), sample.boxes_xyxy[head.box]
     window, corner, scale = cut_window(image, box)
@@ -77,7 +79,7 @@ def _crop(change: str, head: Head, dataset: Dataset, found: Sequence[Detections]
         drawn = window.copy()
         _dashed(drawn, (box.reshape(2, 2) - corner) * scale)
         for detection, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels):
-            colour = _NO_HELMET if label == no_helmet_label else _OTHER
+            colour = _NO_HELMET if label in no_helmet_labels else _OTHER
             _labelled_box(drawn, (detection.reshape(2, 2) - corner) * scale, float(score), colour)
         jpegs.append(_jpeg(drawn))
     longest = round(float(max(box[2] - box[0], box[3] - box[1])))

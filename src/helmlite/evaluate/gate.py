@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
-from helmlite.data.roles import index_of_role
+from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.resampling import (
@@ -157,11 +157,11 @@ def changes_at(
     point: OperatingPoint, baseline: Predictions, candidate: Predictions, dataset: Dataset, role: str = "no_helmet"
 ) -> HeadChanges | None:
     """Heads lost and won on any split at thresholds that were chosen on `val`; None without such a class."""
-    label = index_of_role(dataset.classes, role)
-    if label is None:
+    labels = labels_of_role(dataset.classes, role)
+    if not labels:
         return None
     check_pairing(baseline, candidate)
-    matches = match_class(baseline, dataset, label), match_class(candidate, dataset, label)
+    matches = match_class(baseline, dataset, labels), match_class(candidate, dataset, labels)
     return compare_heads(*matches, baseline, point.baseline_threshold, point.candidate_threshold)
 
 
@@ -258,21 +258,24 @@ def _recall_check(
     baseline: Predictions, candidate: Predictions, dataset: Dataset, judged: _Judge, margin: float
 ) -> tuple[GateCheck, HeadChanges | None]:
     name = "recall of no_helmet"
-    label = index_of_role(dataset.classes, "no_helmet")
-    if label is None:
+    labels = labels_of_role(dataset.classes, "no_helmet")
+    if not labels:
         names = ", ".join(item.name for item in dataset.classes)
         says = (
             f"{name}: cannot be said, no class has the role no_helmet (the classes are {names}; "
             "--role no_helmet=NAME gives one the role)."
         )
         return GateCheck(name, NOT_JUDGED, says, margin_points=margin), None
-    before, after = match_class(baseline, dataset, label), match_class(candidate, dataset, label)
+    before, after = match_class(baseline, dataset, labels), match_class(candidate, dataset, labels)
     point = operating_point(before, after)
     heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
     recalls = _recalls_at_equal_alarms(before, after, point.baseline_threshold, judged.weights)
     check = judged.check(name, *recalls, margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
+    if heads.heads < FEWEST_BOXES:  # an interval over so few says more of the resampling than of the detector
+        says = f"{name}: {heads.in_words()}; {heads.heads} heads are too few to judge (at least {FEWEST_BOXES})."
+        return replace(check, verdict=UNDECIDED, pictures_to_decide=None, says=says), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
     if not heads.newly_missed and not heads.newly_found:
         says += (

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helmlite.data.dataset import Dataset
-from helmlite.data.roles import index_of_role
+from helmlite.data.roles import labels_of_role
 from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_average_precision, unit_count
@@ -77,8 +77,8 @@ def resolvable_loss(baseline: Predictions, dataset: Dataset, seed: int = 0, resa
         if not np.isnan(losses).all():
             half_widths.append(_NORMAL_95 * float(np.nanstd(losses)))
     loss = float(np.mean(half_widths)) if half_widths else None
-    label = index_of_role(dataset.classes, "no_helmet")
-    heads = None if label is None else sum(int((dataset[i].labels == label).sum()) for i in baseline.indices)
+    labels = labels_of_role(dataset.classes, "no_helmet")
+    heads = sum(int(np.isin(dataset[i].labels, labels).sum()) for i in baseline.indices) if labels else None
     return Resolution(
         split=dataset.split,
         pictures=len(baseline),

@@ -41,7 +41,7 @@ def choose_thresholds(predictions: Predictions, dataset: Dataset) -> Thresholds:
     by_class: list[float] = []
     not_chosen: list[str] = []
     for label, item in enumerate(dataset.classes):
-        best = best_f1_threshold(match_class(predictions, dataset, label))
+        best = best_f1_threshold(match_class(predictions, dataset, (label,)))
         by_class.append(DEFAULT_THRESHOLD if best is None else best[0])
         if best is None:
             not_chosen.append(item.name)

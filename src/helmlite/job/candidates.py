@@ -14,7 +14,7 @@ from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.export.pack import write_bundle
 from helmlite.job.measure import cause_of
 from helmlite.job.prepare import Prepared
-from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
+from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
 
 _PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
@@ -24,11 +24,13 @@ class Candidate:
     """One model as the target runs it.
 
     name:     how its row is called;  cause: which factor of the speed-up it adds to the one before it in the chain
+    detector: as it was exported
     in_chain: whether it is a stage on the way from the baseline to the result
     """
 
     name: str
     cause: str
+    detector: Detector
     bundle: Bundle
     predictor: BundlePredictor
     size_bytes: int
@@ -52,23 +54,31 @@ def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) 
         chain.append(
             _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
         )
-    return chain + in_bf16(chain, size)
+    wanted = "bf16" in prepared.target.precisions and has_bf16(prepared.target.runtime)
+    return chain + (in_bf16(chain, size) if wanted else [])
+
+
+def finished(candidates: Sequence[Candidate], precisions: Sequence[str]) -> list[Candidate]:
+    """The ways of running what the recipe ends with: as it is, and its last float stage in other precisions."""
+    chain = [item for item in candidates if item.in_chain]
+    floats = [item for item in chain[1:] if item.precision == "f32"]
+    ways = [chain[-1], *floats[-1:], *(item for item in candidates if not item.in_chain and not item.note)]
+    return [item for index, item in enumerate(ways) if item.precision in precisions and item not in ways[:index]]
 
 
 def in_bf16(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:
-    """The float stages at the run's input size in BF16, where this machine and the target's runtime have it."""
+    """The float stages at the run's input size in BF16."""
     first = next(item for item in chain if item.input_size == input_size)
     last = [item for item in chain if item.precision == "f32"][-1]
     found = []
     for item, name in ((first, f"BF16 at {input_size}"), (last, f"{last.name} in BF16")):
         predictor = BundlePredictor(item.bundle, item.predictor.session.runtime, precision="bf16")
-        if predictor.session.precision == "bf16":
-            note = "needs no training" if item is first else ""
-            found.append(
-                replace(
-                    item, name=name, predictor=predictor, precision="bf16", cause="precision", in_chain=False, note=note
-                )
+        note = "needs no training" if item is first else ""
+        found.append(
+            replace(
+                item, name=name, predictor=predictor, precision="bf16", cause="precision", in_chain=False, note=note
             )
+        )
     return found if last is not first else found[:1]
 
 
@@ -83,10 +93,12 @@ def _candidate(
     place = prepared.settings.out / "artifacts" / folder
     runtime = prepared.target.runtime
     precision = "int8" if detector.has_edit("insert_quantizers") else "f32"
-    bundle = _bundle(place, detector, input_size, name, runtime, precision, log)
+    ready = detector if precision == "int8" else merge_parallel_convs(fold_batchnorm(detector))
+    bundle = _bundle(place, ready, input_size, name, runtime, precision, log)
     return Candidate(
         name=name,
         cause=cause,
+        detector=ready,
         bundle=bundle,
         predictor=BundlePredictor(bundle, runtime),
         size_bytes=bundle.manifest.size_bytes(runtime),
@@ -104,5 +116,6 @@ def _bundle(
     if is_bundle(place):
         return read_bundle(place)
     log(f"export: {name}")
-    ready = detector if precision == "int8" else merge_parallel_convs(fold_batchnorm(detector))
-    return write_bundle(place, ready, input_size, name=name, runtimes=(runtime,), runtime=runtime, precision=precision)
+    return write_bundle(
+        place, detector, input_size, name=name, runtimes=(runtime,), runtime=runtime, precision=precision
+    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy as np
+
 import helmlite
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
-from helmlite.data.roles import index_of_role
+from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
 from helmlite.detector.detector import Log
 from helmlite.detector.zoo import MODELS
@@ -24,7 +28,7 @@ from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.export.pack import write_bundle
-from helmlite.job.candidates import Candidate, build_candidates, precision_name
+from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
 from helmlite.job.measure import Seen, look, recall_at_equal_alarms, speedup_factors
 from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
@@ -41,9 +45,9 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
 
     Raises ValueError, before any work is done, for whatever is wrong with the input.
     """
-    started = time.monotonic()
     prepared = prepare(settings)
     steps = _steps(prepared, log)
+    started = time.monotonic()
     candidates = build_candidates(prepared, steps, log)
     at_size = next(item for item in candidates if item.input_size == prepared.input_size)
     peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
@@ -55,8 +59,9 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     )
     baseline = candidates[0]
     result, gate = _chosen(prepared, candidates, seen, timings)
-    report = _report(prepared, candidates, seen, timings, result, gate, (time.monotonic() - started) / 60)
-    _write_result(prepared, steps, result, seen[result.name], report, log)
+    minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
+    report = _report(prepared, candidates, seen, timings, result, gate, minutes)
+    _write_result(prepared, result, seen[result.name], report, log)
     write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
     return report
 
@@ -92,8 +97,10 @@ def _context(prepared: Prepared, log: Log) -> Context:
 
 def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
     log(f"accuracy: {item.name}")
-    folder = item.name.replace(" ", "-").replace(".", "").lower()
-    return look(item.predictor, prepared.val, prepared.test, prepared.settings.out / "predictions" / folder)
+    pictures = hashlib.sha256(f"{prepared.hashes['val']} {prepared.hashes['test']}".encode()).hexdigest()[:12]
+    row = item.name.replace(" ", "-").replace(".", "").lower()
+    folder = prepared.settings.out / "predictions" / f"{row}-{pictures}"  # other pictures: looked at again
+    return look(item.predictor, prepared.val, prepared.test, folder)
 
 
 def _chosen(
@@ -104,10 +111,8 @@ def _chosen(
 ) -> tuple[Candidate, GateVerdict]:
     """The fastest way of running the finished detector that passes the gate; else the one that comes closest to it."""
     settings, baseline = prepared.settings, candidates[0]
-    last = [item for item in candidates if item.in_chain][-1]
-    finished = [last, *(item for item in candidates if not item.in_chain and not item.note)]
     judged = []
-    for item in finished:
+    for item in finished(candidates, prepared.target.precisions):
         verdict = judge(
             seen[baseline.name].val,
             seen[item.name].val,
@@ -134,7 +139,9 @@ def _report(
     before, after = seen[baseline.name], seen[result.name]
     rows = {item.name: _row(prepared, item, before, seen[item.name], timings, baseline) for item in candidates}
     chain = [item for item in candidates if item.in_chain]
-    if not result.in_chain:
+    if result.in_chain:
+        chain = chain[: chain.index(result) + 1]
+    else:
         chain = [*(item for item in chain if item.precision == "f32"), result]
     whole = ratio(timings[baseline.name].network, timings[result.name].network).value
     machine = read_machine()
@@ -156,7 +163,7 @@ def _report(
         stayed_float=result.bundle.manifest.stayed_float,
         notes=(*prepared.settings.notes, *_notes(prepared)),
         commands=(_command(prepared.settings),),
-        versions=installed_versions(("torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
+        versions=installed_versions(("helmlite", "torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
         measured_on={
             "CPU": machine.describe(),
             "runtime": f"{session.runtime} {session.version}",
@@ -206,29 +213,25 @@ def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) ->
 
 
 def _head_changes(prepared: Prepared, before: Seen, after: Seen) -> HeadChanges | None:
-    label = index_of_role(prepared.val.classes, "no_helmet")
-    if label is None:
+    labels = labels_of_role(prepared.val.classes, "no_helmet")
+    if not labels:
         return None
-    matches = match_class(before.val, prepared.val, label), match_class(after.val, prepared.val, label)
+    matches = match_class(before.val, prepared.val, labels), match_class(after.val, prepared.val, labels)
     return changes_at(operating_point(*matches), before.test, after.test, prepared.test)
 
 
 def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> tuple[Crop, ...]:
-    label = index_of_role(prepared.test.classes, "no_helmet")
-    if report.heads is None or label is None:
+    if report.heads is None:
         return ()
-    return cut_crops(report.heads, before.test, after.test, prepared.test, label)
+    labels = labels_of_role(prepared.test.classes, "no_helmet")
+    return cut_crops(report.heads, before.test, after.test, prepared.test, labels)
 
 
-def _write_result(
-    prepared: Prepared, steps: Sequence[StepResult], result: Candidate, seen: Seen, report: RunReport, log: Log
-) -> None:
+def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: RunReport, log: Log) -> None:
     """The bundle for the box: the chosen artifact for every runtime, with thresholds chosen again on val."""
-    quantized = result.precision == "int8"
-    detector = steps[-1].detector if quantized else [s for s in steps if s.name != "quantize"][-1].detector
     write_bundle(
         prepared.settings.out / "bundle",
-        detector,
+        result.detector,
         prepared.input_size,
         name=f"{Path(prepared.settings.model).stem}-{prepared.recipe.name}",
         runtime=prepared.target.runtime,
@@ -250,11 +253,11 @@ def _write_result(
 
 def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
     purposes = ((prepared.train, "training"), (prepared.val, "tuning and gate"), (prepared.test, "reported"))
-    label = index_of_role(prepared.test.classes, "no_helmet")
+    bare = labels_of_role(prepared.test.classes, "no_helmet")
     used = []
     for split, purpose in purposes:
         labels = [sample.labels for sample in split]
-        heads = None if label is None else sum(int((item == label).sum()) for item in labels)
+        heads = sum(int(np.isin(item, bare).sum()) for item in labels) if bare else None
         boxes = sum(len(item) for item in labels)
         source = prepared.settings.data.name
         used.append(DataUsed(purpose, source, split.split, len(split), boxes, prepared.hashes[split.split], heads))
@@ -279,13 +282,16 @@ def _model_name(settings: CompressSettings) -> str:
 
 
 def _command(settings: CompressSettings) -> str:
-    size = f" --input-size {settings.input_size}" if settings.input_size else ""
-    roles = "".join(f" --role {role}={name}" for name, role in settings.roles.items())
-    return (
-        f"helmlite compress {_model_name(settings)} --data {settings.data.parent.name}/{settings.data.name} "
-        f"--recipe {settings.recipe} --target {settings.target}{size} --max-drop {settings.max_drop:g} "
-        f"--minutes {settings.minutes:g} --seed {settings.seed}{roles}"
-    )
+    """The command again.  Of paths only the last parts, since a report may be shown to others."""
+    data, recipe = settings.data, Path(settings.recipe).name
+    words = ["helmlite", "compress", _model_name(settings), "--data", f"{data.parent.name}/{data.name}"]
+    words += ["--recipe", recipe, "--target", settings.target]
+    words += ["--input-size", str(settings.input_size)] if settings.input_size else []
+    words += ["--max-drop", f"{settings.max_drop:g}", "--max-recall-drop", f"{settings.max_recall_drop:g}"]
+    words += ["--minutes", f"{settings.minutes:g}", "--seed", str(settings.seed)]
+    for name, role in settings.roles.items():
+        words += ["--role", f"{role}={name}"]
+    return shlex.join([*words, "--out", settings.out.name])
 
 
 def _pictures(dataset: Dataset) -> list[Image]:

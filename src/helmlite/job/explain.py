@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ def explain(run: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{run}: no {JSON_NAME} there; is it the --out folder of a finished `helmlite compress`?")
     report = read_report(path)
-    done = [read_provenance(item) for item in _step_folders(run)]
+    made = [read_provenance(item) for item in _step_folders(run)]
+    done = {f"{number}. {about['technique']}": about for number, about in enumerate(made, start=1)}
     rows = [report.baseline, *report.steps]
     if report.result.name not in {row.name for row in rows}:
         rows.append(report.result)
@@ -47,9 +48,8 @@ def _step_folders(run: Path) -> list[Path]:
     return sorted(folders, key=lambda item: int(item.name.split("-", 1)[0]))
 
 
-def _step(before: Measured, row: Measured, done: Sequence[dict[str, Any]]) -> list[str]:
-    number = row.name.split(".", 1)[0]
-    about = done[int(number) - 1] if number.isdigit() and int(number) <= len(done) else None
+def _step(before: Measured, row: Measured, done: Mapping[str, dict[str, Any]]) -> list[str]:
+    about = done.get(row.name)
     if about is None:
         lines = [f"{row.name}: the same weights, run so."]
     else:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helmlite.data.dataset import Dataset
-from helmlite.data.roles import index_of_role
+from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import (
     Accuracy,
     Predictions,
@@ -44,10 +44,10 @@ def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path) 
 
 def recall_at_equal_alarms(baseline: Seen, candidate: Seen, val: Dataset, test: Dataset) -> float | None:
     """Recall of no_helmet on test, at the thresholds that give equal false alarms on val; None without the role."""
-    label = index_of_role(val.classes, "no_helmet")
-    if label is None:
+    labels = labels_of_role(val.classes, "no_helmet")
+    if not labels:
         return None
-    point = operating_point(match_class(baseline.val, val, label), match_class(candidate.val, val, label))
+    point = operating_point(match_class(baseline.val, val, labels), match_class(candidate.val, val, labels))
     changes = changes_at(point, baseline.test, candidate.test, test)
     return None if changes is None else changes.candidate_recall
 

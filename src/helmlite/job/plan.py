@@ -48,10 +48,10 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer of a dry run.  minutes: of training;  resolution: what the test pictures can prove."""
+    """The answer of a dry run.  training: how long, in words;  resolution: what the test pictures can prove."""
 
     steps: tuple[PlannedStep, ...]
-    minutes: float
+    training: str
     train_pictures: int
     resolution: Resolution
 
@@ -66,8 +66,18 @@ def plan(settings: CompressSettings, log: Log) -> Plan:
         at_size = next(item for item in candidates if item.input_size == prepared.input_size)
         found = predict_all(at_size.predictor, prepared.test)  # at the run's size: as telling, and faster
         rows = _rows(candidates)
-    minutes = sum(step.minutes or 0.0 for step in prepared.recipe.steps if isinstance(step, Distill))
-    return Plan(rows, minutes, len(prepared.train), resolvable_loss(found, prepared.test, settings.seed))
+    return Plan(
+        rows,
+        _training(prepared.recipe.steps),
+        len(prepared.train),
+        resolvable_loss(found, prepared.test, settings.seed),
+    )
+
+
+def _training(steps: Sequence[Technique]) -> str:
+    trainings = [step for step in steps if isinstance(step, Distill)]
+    parts = [f"{step.minutes:.0f} minutes" if step.minutes else f"{step.epochs} epochs" for step in trainings]
+    return " and ".join(parts) or "none"
 
 
 def stand_ins(prepared: Prepared, log: Log) -> list[StepResult]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import helmlite
+from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
+from helmlite.compress.quantize import Quantize, check_paths
 from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
+from helmlite.data.roles import check_given_roles, with_given_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
+from helmlite.detector.fit_state import detector_sha256
 from helmlite.files import write_whole
 from helmlite.job.target import Target, load_target
 
@@ -31,6 +35,7 @@ class CompressSettings:
     roles:    class name -> role, where the usual names do not tell
     notes:    what the report must say beside the figures
     device:   where to train: "auto" (a GPU where there is one), "cpu" or "cuda"
+    stock_pt: whether a `.pt` for stock Ultralytics is wanted as well
     """
 
     model: str
@@ -46,6 +51,7 @@ class CompressSettings:
     roles: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     device: str = "auto"
+    stock_pt: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,22 @@ def prepare(settings: CompressSettings) -> Prepared:
     training_device(settings.device)
     target = load_target(settings.target)
     recipe = load_recipe(settings.recipe, settings.minutes)
-    detector = load_detector(settings.model, settings.roles or None)
+    detector = load_detector(settings.model)
+    _check_steps(recipe, detector)
+    if settings.stock_pt:
+        _check_stock_pt(recipe, detector)
     missing = sorted({"train", "val", "test"} - set(splits_of(settings.data)))
     if missing:
         raise ValueError(f"{settings.data}: compress needs the splits train, val and test; {missing[0]} is missing.")
+    of_data = load_dataset(settings.data, "train").classes
+    check_given_roles(settings.roles, of_data, detector.classes)
+    detector = detector.with_classes(with_given_roles(detector.classes, settings.roles))
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
     hashes: dict[str, str] = {}
     for split in ("train", "val", "test"):
-        pictures, problems = readable(load_dataset(settings.data, split, settings.roles or None))
+        pictures, problems = readable(load_dataset(settings.data, split))
+        pictures = replace(pictures, classes=with_given_roles(pictures.classes, settings.roles))
         hashes[split] = pictures.sha256()
         splits[split] = match_classes(pictures, detector.classes)
         skipped += problems
@@ -93,6 +106,25 @@ def prepare(settings: CompressSettings) -> Prepared:
     if size < 32 or size % 32:
         raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
     return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped), hashes=hashes)
+
+
+def _check_steps(recipe: Recipe, detector: Detector) -> None:
+    """What would otherwise be found only when the step's turn comes, after hours perhaps."""
+    for number, step in enumerate(recipe.steps, start=1):
+        if isinstance(step, Distill) and step.minutes is None and step.epochs is None:
+            raise ValueError(
+                f"{recipe.name}, step {number}: distill needs `share` (of --minutes), `minutes` or `epochs`."
+            )
+        if isinstance(step, Quantize):
+            check_paths(detector.network, step.keep_float)
+
+
+def _check_stock_pt(recipe: Recipe, detector: Detector) -> None:
+    if detector.architecture.family != "ultralytics":
+        family = detector.architecture.family
+        raise ValueError(f"--export ultralytics-pt: only Ultralytics detectors have a .pt; this one is '{family}'.")
+    if recipe.steps[0].name == "quantize":
+        raise ValueError("--export ultralytics-pt needs a step before quantize: a .pt holds float networks only.")
 
 
 def claim_folder(prepared: Prepared) -> None:
@@ -117,11 +149,12 @@ def claim_folder(prepared: Prepared) -> None:
 def _fingerprint(prepared: Prepared) -> dict[str, Any]:
     settings = prepared.settings
     stated = {
-        "model": settings.model,
-        "data": prepared.train.sha256(),
+        "model": detector_sha256(prepared.detector),
+        "training pictures": prepared.hashes["train"],
         "recipe": prepared.recipe.to_json(),
         "target": settings.target,
         "input_size": prepared.input_size,
+        "roles": [[item.name, item.role] for item in prepared.detector.classes],
         "seed": settings.seed,
         "helmlite": helmlite.__version__,
     }

@@ -122,7 +122,7 @@ class BundlePredictor:
         self.bundle = bundle
         self.selection = selection or bundle.manifest.selection
         self.thresholds = thresholds
-        self.remarks = tuple(remarks)
+        self.remarks = (*remarks, *_gate_remark(bundle.manifest))
         self._adapt = adapt
         if session is None:
             session, found = _open_bundle(bundle, runtime, threads, precision)
@@ -241,13 +241,24 @@ def _open_bundle(
         chosen = others[0]
     path = bundle.model_path(chosen)
     wanted = precision or manifest.precision
-    if precision is None and wanted == "bf16" and not _has_bf16(chosen):
+    if precision is None and wanted == "bf16" and not has_bf16(chosen):
         remarks.append(f"The bundle asks for bf16, which {chosen} does not have on this machine. Ran in f32.")
         wanted = "f32"
     return open_session(path, chosen, threads, wanted, manifest.input_size), remarks
 
 
-def _has_bf16(runtime: str) -> bool:
+def _gate_remark(manifest: Manifest) -> list[str]:
+    verdict = manifest.metrics.get("gate", "passed")
+    if verdict == "passed":
+        return []
+    meaning = (
+        "lost more than was allowed" if verdict == "failed" else "could not be proved to lose no more than allowed"
+    )
+    return [f"Gate: {verdict}. This model {meaning}; the report of its run says what."]
+
+
+def has_bf16(runtime: str) -> bool:
+    """Whether this runtime computes in BF16 on this machine."""
     if runtime != "openvino":
         return False
     import openvino

@@ -18,15 +18,16 @@ from helmlite.runtime.draw import Panel, annotate, side_by_side
 from helmlite.runtime.output import JsonLines, Output, detections_to_json
 from helmlite.runtime.sources import Frame, Source
 
+_KEPT_FRAMES = 100_000  # an hour at 25 frames a second: a camera runs for ever
 _SPEED_FRAMES = 30  # the speed shown in pictures is the median over so many frames
 
 
 @dataclass
 class Watch:
-    """A predictor at work, with the times it took and what it found so far."""
+    """A predictor at work, with the times it took lately and what it found so far."""
 
     predictor: BundlePredictor
-    latencies_ms: list[float] = field(default_factory=list)
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_KEPT_FRAMES))
     found_by_label: Counter[int] = field(default_factory=Counter)
     _recent_ms: deque[float] = field(default_factory=lambda: deque(maxlen=_SPEED_FRAMES))
 
