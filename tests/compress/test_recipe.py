@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from helmlite.compress.activation import ReplaceActivation
-from helmlite.compress.checkpoint import load_checkpoint
+from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
@@ -56,9 +56,39 @@ def test_a_share_becomes_minutes() -> None:
     assert recipe.steps[1] == Distill(minutes=15.0)
 
 
+@pytest.mark.parametrize("header", ["[[step]]  # first", "[[ step ]]", "  [[step]]"])
+def test_a_step_is_a_step_however_its_header_is_written(header: str) -> None:
+    recipe = parse_recipe(_TEXT.replace("[[step]]", header), "half.toml", minutes=30)
+    assert [step.name for step in recipe.steps] == ["prune", "distill"]
+
+
+def test_steps_in_one_line_are_counted_where_lines_cannot_be() -> None:
+    text = 'step = [{technique = "prune", macs_ratio = 0.6}, {technique = "distil"}]'
+    with pytest.raises(ValueError, match=r"one\.toml, step 2: unknown technique 'distil'"):
+        parse_recipe(text, "one.toml", minutes=30)
+
+
+def test_another_teacher_under_the_same_name_makes_another_step(tmp_path: Path) -> None:
+    step = Distill(epochs=1, teacher=str(tmp_path / "teacher"))
+    hashes = []
+    for seed in (0, 1):
+        save_checkpoint(new_tiny(_CLASSES, 64, seed=seed), tmp_path / "teacher", {})
+        hashes.append(step.outside_sha256())
+    assert hashes[0] != hashes[1]
+    assert Distill(epochs=1).outside_sha256() == ""
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda text: text.replace("share = 0.5", 'share = "all"'), r"half.toml:10: share is a part of the minutes"),
+        (lambda text: text.replace("share = 0.5", "epochs = 2.5"), r"half.toml:10: distill: epochs must be a whole"),
+        (
+            lambda text: text.replace("share = 0.5", "epochs = 1\nteacher = 5"),
+            r"half.toml:10: distill: teacher must be",
+        ),
+        (lambda text: text.replace("0.6", "true"), r"half.toml:5: prune: macs_ratio must be a number; got True"),
+        (lambda text: 'step = "prune"', r"each technique is a \[\[step\]\]"),
         (
             lambda text: text.replace("prune", "prun"),
             r"half.toml:5: unknown technique 'prun'; known are prune, activation, distill, quantize",

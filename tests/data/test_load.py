@@ -7,7 +7,7 @@ import pytest
 
 from helmlite.data.dataset import Sample, dataset_of
 from helmlite.data.load import format_of, load_dataset, match_classes, merged, readable
-from helmlite.data.roles import Class, with_roles
+from helmlite.data.roles import Class, check_given_roles, labels_of_role, with_roles
 
 
 def dataset_with(names: list[str], labels: list[int], roles: dict[str, str] | None = None):  # type: ignore[no-untyped-def]
@@ -113,3 +113,11 @@ def test_the_hash_counts_pictures_labels_and_classes(yolo_set: Path) -> None:
     assert changed != before
     (yolo_set.parent / "images/val/val_1.jpg").unlink()
     assert load_dataset(yolo_set, "val").sha256() not in (before, changed)
+
+
+def test_a_role_that_was_given_is_taken_from_the_class_that_only_looked_like_it() -> None:
+    given = with_roles(["head", "无盔"], {"无盔": "no_helmet"})
+    assert [(item.name, item.role) for item in given] == [("head", None), ("无盔", "no_helmet")]
+    assert labels_of_role(with_roles(["no helmet", "helmet", "bare head"]), "no_helmet") == (0, 2)
+    with pytest.raises(ValueError, match="no class is called 'cat'"):
+        check_given_roles({"cat": "helmet"}, given, given)

@@ -77,6 +77,32 @@ def test_the_same_detections_pass_even_without_margin() -> None:
     assert "No head changed, which 40 heads can show of any loss above 7.2 points only" in recall.says
 
 
+def test_a_handful_of_heads_proves_nothing() -> None:
+    data = _heads(40)
+    few = dataset_of(
+        [replace(sample, labels=np.array([0, 0])) if number >= 9 else sample for number, sample in enumerate(data)],
+        data.classes,
+        "val",
+    )
+    verdict = judge(_perfect(few), _perfect(few), few, max_drop_points=1.0)
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert (recall.verdict, verdict.verdict) == ("undecided", "undecided")
+    assert "9 heads are too few to judge" in recall.says
+
+
+def test_every_class_of_the_role_counts() -> None:
+    """Bare drivers and bare passengers: the passengers are lost, and the gate sees it."""
+    classes = (Class("driver", "no_helmet"), Class("passenger", "no_helmet"))
+    data = _heads(40, classes)
+    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(40)), data, max_drop_points=90)
+    assert verdict.heads is not None
+    assert verdict.heads.in_words() == "40 of 80 bare heads newly missed, 0 newly found"
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None
+    assert recall.verdict == "failed"
+
+
 def test_half_of_the_heads_lost_fails_with_the_heads_counted() -> None:
     data = _heads(40)
     verdict = judge(_perfect(data), _without(_perfect(data), 1, range(20)), data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,35 @@ def test_a_disk_that_fills_up_costs_one_line_and_nothing_else(
     assert full.stderr.startswith("helmlite: ") and len(full.stderr.splitlines()) == 1
     assert not list(tmp_path.rglob("*.part"))
     assert subprocess.run(command, capture_output=True, check=False).returncode in (0, 3, 4)
+
+
+def test_a_runtime_without_bf16_is_measured_without_it(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    command = _command(run[0], tmp_path / "out", "--target", "x86-onnxruntime", "--device", "cpu", "--max-drop", "90")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3, 4), done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    rows = [report["result"], *report["steps"], *report["references"]]
+    assert {row["precision"] for row in rows} <= {"FP32", "INT8"}
+    assert {row["runtime"] for row in rows} == {"onnxruntime"}
+
+
+def test_other_pictures_to_judge_by_are_looked_at_again(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """More val pictures train nothing anew, and no old prediction is taken for a new one."""
+    shutil.copytree(run[0] / "scenes", tmp_path / "scenes")
+    shutil.copytree(run[0] / "out", tmp_path / "out")
+    for name in ("model", "small.toml"):
+        (tmp_path / name).symlink_to(run[0] / name)
+    gone = sorted((tmp_path / "scenes").glob("images/val/*.jpg"))[0]
+    gone.unlink()
+    again = _compress(tmp_path, "--max-drop", "1.0")
+    assert again.returncode in (0, 3, 4), again.stderr
+    assert again.stdout.count("already done") == 4
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {item["split"]: item["pictures"] for item in report["data"]}["val"] == 23
 
 
 def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

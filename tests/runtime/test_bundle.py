@@ -138,6 +138,17 @@ def test_a_bf16_bundle_runs_in_f32_where_there_is_no_bf16(make_bundle: MakeBundl
         BundlePredictor(make_bundle(folder="asked"), "onnxruntime", precision="bf16")
 
 
+@pytest.mark.parametrize(("verdict", "said"), [("failed", "Gate: failed"), ("undecided", "Gate: undecided")])
+def test_a_bundle_that_did_not_pass_its_gate_says_so_wherever_it_runs(
+    make_bundle: MakeBundle, verdict: str, said: str
+) -> None:
+    bundle = make_bundle()
+    predictor = BundlePredictor(
+        replace(bundle, manifest=replace(bundle.manifest, metrics={"gate": verdict})), threads=1
+    )
+    assert any(remark.startswith(said) for remark in predictor.remarks)
+
+
 def test_open_predictor_verifies_a_bundle(make_bundle: MakeBundle, red: np.ndarray) -> None:
     bundle = make_bundle()
     assert is_bundle(bundle.folder)
