@@ -97,7 +97,8 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_the_unit_s_gate(context: 
         ratios.append(abs(slope) / float(scores[group][unit]) ** 0.5)
     assert len(ratios) > 20
     assert np.median(ratios) == pytest.approx(1.0, abs=0.05)
-    assert min(ratios) > 0.6 and max(ratios) < 1.6
+    low, high = np.quantile(ratios, [0.1, 0.9])  # beyond these the assigner chooses other cells on the way
+    assert 0.8 < low <= high < 1.35
 
 
 def test_a_unit_that_gives_nothing_is_worth_nothing(context: Context) -> None:

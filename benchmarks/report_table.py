@@ -1,0 +1,40 @@
+"""The table of a run's report as Markdown, for a page of results.
+
+python benchmarks/report_table.py docs/results/bikes_helmets-cpu/report.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from helmlite.evaluate.report import Measured, read_report, verdict_line
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("report", type=Path, nargs="+")
+    for path in parser.parse_args().report:
+        report = read_report(path)
+        print(f"    {report.commands[0]}\n")
+        print("| | mAP50-95 (95 %) | mAP50 | no_helmet recall | file | ms | faster |\n|---|---|---|---|---|---|---|")
+        shown = [report.baseline, *report.steps, report.result, *report.references]
+        for row in {item.name: item for item in shown}.values():
+            print(_row(row))
+        factors = " × ".join(f"{item.name} {item.ratio:.2f}" for item in report.speedup_factors)
+        print(f"\n{verdict_line(report)}\n")
+        print(f"faster by: {factors} = {report.speedup:.1f}; {report.minutes:.0f} minutes in all")
+    return 0
+
+
+def _row(row: Measured) -> str:
+    interval = f" ({100 * row.map_ci95[0]:.1f}–{100 * row.map_ci95[1]:.1f})" if row.map_ci95 else ""
+    recall = "–" if row.recall_no_helmet is None else f"{100 * row.recall_no_helmet:.1f} %"
+    speed = f"{row.latency_ms_median or 0:.1f} | {row.speedup or 0:.2f}×"
+    accuracy = f"{100 * (row.map or 0):.1f}{interval} | {100 * (row.map50 or 0):.1f} | {recall}"
+    return f"| {row.name} | {accuracy} | {(row.size_bytes or 0) / 1e6:.1f} MB | {speed} |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
