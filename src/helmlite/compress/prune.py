@@ -64,17 +64,20 @@ class Prune:
             if detector.has_edit(edit):
                 raise TechniqueOrderError(f"prune cannot follow {earlier}: put prune before {earlier}.")
         before = count_macs(detector.network, context.input_size)
-        floors = smallest_steps(build_channel_groups(family_of(detector), detector.network), self.min_keep)
+        floors: list[int] = []
         current = detector
         for step in range(1, self.rounds + 1):
             target = before * self.macs_ratio ** (step / self.rounds)
-            current = self._one_round(current, target, floors, context)
+            groups = build_channel_groups(family_of(current), current.network)
+            floors = floors or smallest_steps(groups, self.min_keep)
+            current = self._one_round(current, groups, target, floors, context)
             left = count_macs(current.network, context.input_size)
             context.log(f"prune: round {step} of {self.rounds}, {left / before:.1%} of the multiply-accumulates left")
         return current
 
-    def _one_round(self, detector: Detector, target_macs: float, floors: Sequence[int], context: Context) -> Detector:
-        groups = build_channel_groups(family_of(detector), detector.network)
+    def _one_round(
+        self, detector: Detector, groups: ChannelGroups, target_macs: float, floors: Sequence[int], context: Context
+    ) -> Detector:
         scores = self._scores(detector, groups, context)
         choice = choose_units(
             detector, groups, scores, target_macs, context.input_size, context.channel_multiple, floors

@@ -140,7 +140,8 @@ def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context,
 
 def _said(step: Technique) -> str:
     """All that a step is made of: its settings, and the content of what they point to."""
-    return f"{step!r} {step.outside_sha256()}".rstrip() if isinstance(step, WithOutside) else repr(step)
+    outside = step.outside_sha256() if isinstance(step, WithOutside) else ""
+    return f"{step!r} {outside}" if outside else repr(step)
 
 
 def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:

@@ -61,9 +61,9 @@ def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) 
 def finished(candidates: Sequence[Candidate], precisions: Sequence[str]) -> list[Candidate]:
     """The ways of running what the recipe ends with: as it is, and its last float stage in other precisions."""
     chain = [item for item in candidates if item.in_chain]
-    floats = [item for item in chain[1:] if item.precision == "f32"]
+    floats = [item for item in chain[:-1] if item.precision == "f32" and item.cause not in ("", "input size")]
     ways = [chain[-1], *floats[-1:], *(item for item in candidates if not item.in_chain and not item.note)]
-    return [item for index, item in enumerate(ways) if item.precision in precisions and item not in ways[:index]]
+    return [item for item in ways if item.precision in precisions]
 
 
 def in_bf16(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:

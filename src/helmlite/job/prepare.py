@@ -90,14 +90,14 @@ def prepare(settings: CompressSettings) -> Prepared:
     missing = sorted({"train", "val", "test"} - set(splits_of(settings.data)))
     if missing:
         raise ValueError(f"{settings.data}: compress needs the splits train, val and test; {missing[0]} is missing.")
-    of_data = load_dataset(settings.data, "train").classes
-    check_given_roles(settings.roles, of_data, detector.classes)
+    loaded = {split: load_dataset(settings.data, split) for split in ("train", "val", "test")}
+    check_given_roles(settings.roles, loaded["train"].classes, detector.classes)
     detector = detector.with_classes(with_given_roles(detector.classes, settings.roles))
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
     hashes: dict[str, str] = {}
-    for split in ("train", "val", "test"):
-        pictures, problems = readable(load_dataset(settings.data, split))
+    for split, found in loaded.items():
+        pictures, problems = readable(found)
         pictures = replace(pictures, classes=with_given_roles(pictures.classes, settings.roles))
         hashes[split] = pictures.sha256()
         splits[split] = match_classes(pictures, detector.classes)
@@ -154,7 +154,6 @@ def _fingerprint(prepared: Prepared) -> dict[str, Any]:
         "recipe": prepared.recipe.to_json(),
         "target": settings.target,
         "input_size": prepared.input_size,
-        "roles": [[item.name, item.role] for item in prepared.detector.classes],
         "seed": settings.seed,
         "helmlite": helmlite.__version__,
     }
