@@ -13,11 +13,13 @@ from helmlite.compress.channel_groups import ChannelGroups, Member, build_channe
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.importance import group_l2
 from helmlite.compress.keep_channels import KeepChannels, KeptConv
+from helmlite.compress.ledger import macs_ledger
 from helmlite.compress.prune import Choice, Prune, choose_units, cut, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import count_macs
+from helpers import halved
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _ULTRALYTICS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
@@ -46,13 +48,6 @@ def _detector(name: str) -> Detector:
     from helmlite.detector.ultralytics import new_ultralytics
 
     return _lively(new_ultralytics(name, _CLASSES))
-
-
-def _halved(detector: Detector) -> tuple[ChannelGroups, Choice, Detector]:
-    groups = build_channel_groups(family_of(detector), detector.network)
-    target = count_macs(detector.network, 128) / 2
-    choice = choose_units(detector, groups, group_l2(detector, groups), target, 128, 8, smallest_steps(groups, 0.1))
-    return groups, choice, cut(detector, groups, choice)
 
 
 def _removed(groups: ChannelGroups, choice: Choice) -> list[Member]:
@@ -99,7 +94,7 @@ def test_removing_channels_equals_silencing_them(name: str, tmp_path: Path) -> N
     untouched = {key: value.clone() for key, value in detector.network.state_dict().items()}
     images = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
 
-    groups, choice, pruned = _halved(detector)
+    groups, choice, pruned = halved(detector, 128)
 
     assert all(torch.equal(untouched[key], value) for key, value in detector.network.state_dict().items())
     ratio = count_macs(pruned.network, 128) / count_macs(detector.network, 128)
@@ -141,7 +136,7 @@ def test_every_group_alone(name: str) -> None:
 
 
 def test_channel_counts_stay_multiples() -> None:
-    _, _, pruned = _halved(_detector("tiny"))
+    _, _, pruned = halved(_detector("tiny"), 128)
     edit = pruned.edits[0]
     assert isinstance(edit, KeepChannels)
     assert edit.convs
@@ -170,6 +165,9 @@ def test_l2_prefers_the_larger_filter() -> None:
     [
         ({"macs_ratio": 1.0}, "between 0 and 1"),
         ({"macs_ratio": -0.5}, "between 0 and 1"),
+        ({"latency_ratio": 0.0}, "latency_ratio must lie between 0 and 1"),
+        ({}, "one of them"),
+        ({"macs_ratio": 0.5, "latency_ratio": 0.5}, "one of them"),
         ({"macs_ratio": 0.5, "importance": "luck"}, "known are l2, taylor"),
         ({"macs_ratio": 0.5, "rounds": 0}, "at least 1"),
     ],
@@ -183,4 +181,6 @@ def test_an_impossible_target_says_so() -> None:
     detector = _detector("tiny")
     groups = build_channel_groups(family_of(detector), detector.network)
     with pytest.raises(ValueError, match="cannot be reached"):
-        choose_units(detector, groups, group_l2(detector, groups), 10.0, 128, 8, smallest_steps(groups, 0.5))
+        choose_units(
+            groups, group_l2(detector, groups), macs_ledger(detector, 128), 10.0, 8, smallest_steps(groups, 0.5)
+        )

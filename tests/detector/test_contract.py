@@ -19,22 +19,18 @@ import torch
 from torch import nn
 
 from helmlite.compress.activation import ReplaceActivation
-from helmlite.compress.channel_groups import build_channel_groups
 from helmlite.compress.checkpoint import EDITS, load_checkpoint, save_checkpoint
 from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.importance import group_l2
 from helmlite.compress.merge_parallel import merge_parallel_convs
-from helmlite.compress.prune import choose_units, cut, smallest_steps
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
-from helmlite.detector.families import family_of
-from helmlite.detector.macs import count_macs
 from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.runtime.session import open_session
+from helpers import halved
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _SIZE = 128
@@ -53,14 +49,7 @@ Change = Callable[[Detector, Context], Detector]
 
 
 def _halved(detector: Detector, context: Context) -> Detector:
-    """Half of the multiply-accumulates, with the BatchNorm statistics as they are."""
-    groups = build_channel_groups(family_of(detector), detector.network)
-    target = count_macs(detector.network, _SIZE) / 2
-    return cut(
-        detector,
-        groups,
-        choose_units(detector, groups, group_l2(detector, groups), target, _SIZE, 8, smallest_steps(groups, 0.1)),
-    )
+    return halved(detector, _SIZE)[2]
 
 
 _EDITS: dict[str, Change] = {

@@ -21,9 +21,7 @@ from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detections import Image
-from helmlite.detector.batchnorm import reestimate_batchnorm
-from helmlite.detector.detector import Batch, Detector
-from helmlite.detector.families import family_of
+from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
 from helmlite.export.decoded import DecodedDetector, cell_grid
 from helmlite.export.onnx import export_onnx, node_counts
@@ -33,28 +31,13 @@ from helmlite.export.qdq import stored_integers
 from helmlite.runtime.decode import HeadLayout, decode_maps
 from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.session import open_session
+from helpers import alive
 
 onnx = pytest.importorskip("onnx")
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _SIZE = 64
 _YOLOS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
-
-
-def alive(detector: Detector) -> Detector:
-    """Random kernels, and BatchNorm statistics that fit them: values of a trained size, and answers that vary."""
-    random = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for module in detector.network.modules():
-            if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
-                gain = module.weight[0].numel() ** -0.5
-                module.weight.copy_(torch.randn(module.weight.shape, generator=random) * gain)
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.copy_(torch.rand(module.num_features, generator=random) + 0.5)
-                module.bias.copy_(torch.randn(module.num_features, generator=random) * 0.5)
-    pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
-    reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
-    return detector
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.channel_groups import build_channel_groups
 from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.importance import group_l2
-from helmlite.compress.prune import choose_units, cut, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
-from helmlite.detector.families import family_of
-from helmlite.detector.macs import count_macs
 from helmlite.detector.tiny import new_tiny
 from helmlite.export.ultralytics_pt import save_ultralytics_pt
+from helpers import halved
 
 pytest.importorskip("ultralytics")
 from helmlite.detector.ultralytics import new_ultralytics
@@ -45,13 +41,7 @@ def _pruned(name: str) -> Detector:
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1.5, generator=generator)
             module.bias.data.uniform_(-0.3, 0.3, generator=generator)
-    groups = build_channel_groups(family_of(detector), detector.network)
-    target = count_macs(detector.network, 64) / 2
-    return cut(
-        detector,
-        groups,
-        choose_units(detector, groups, group_l2(detector, groups), target, 64, 8, smallest_steps(groups, 0.1)),
-    )
+    return halved(detector, 64)[2]
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """Structured channel pruning: whole channels go, so that files shrink and every runtime gets faster.
 
-    1. channel groups   which channels can only go together       channel_groups.py
-    2. importance       how much each unit of them matters        importance.py
-    3. choice           the least important units, until the multiply-accumulates meet the target
-    4. cut              `KeepChannels`, fully resolved             keep_channels.py
+    1. channel groups   which channels can only go together                      channel_groups.py
+    2. importance       how much each unit of them matters                       importance.py
+    3. choice           the units that matter least for what they cost, until    ledger.py
+                        the target is met: multiply-accumulates or latency
+    4. cut              `KeepChannels`, fully resolved                           keep_channels.py
     5. BatchNorm        statistics measured again
 in several rounds, since a cut changes what matters.
 """
@@ -21,38 +22,47 @@ import numpy as np
 from helmlite.compress.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
 from helmlite.compress.importance import IMPORTANCES, Scores, group_l2, taylor
 from helmlite.compress.keep_channels import KeepChannels, KeptConv
+from helmlite.compress.layer_times import LayerTimes, measured_once
+from helmlite.compress.ledger import Ledger, latency_ledger, macs_ledger
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.families import family_of
-from helmlite.detector.macs import ConvCost, conv_costs, count_macs, shape_trace
+from helmlite.detector.macs import count_macs
 
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class Prune:
-    """Removes the least important channels until `macs_ratio` of the multiply-accumulates are left.
+    """Removes the channels that matter least for what they cost, until one of two targets is met.
 
-    macs_ratio:  multiply-accumulates after / before, in (0, 1)
-    importance:  "taylor" (needs labels) or "l2" (needs none)
-    rounds:      cuts on the way, each after a new look at what matters
-    min_keep:    share of its channels that every group keeps at least
-    images:      pictures of the train split for gradients and for BatchNorm statistics
+    macs_ratio:    multiply-accumulates after / before, in (0, 1)
+    latency_ratio: time on the target after / before, in (0, 1), as `Context.layer_clock` measures it (float network)
+    importance:    "taylor" (needs labels) or "l2" (needs none)
+    rounds:        cuts on the way, each after a new look at what matters and, for a latency, at what it costs
+    min_keep:      share of its channels that every group keeps at least
+    images:        pictures of the train split for gradients and for BatchNorm statistics
     """
 
     name: ClassVar[str] = "prune"
-    macs_ratio: float
+    macs_ratio: float | None = None
+    latency_ratio: float | None = None
     importance: str = "taylor"
     rounds: int = 4
     min_keep: float = 0.1
     images: int = 128
 
     def __post_init__(self) -> None:
-        if not 0 < self.macs_ratio < 1:
-            raise ValueError(f"prune: macs_ratio must lie between 0 and 1 (both excluded); got {self.macs_ratio}.")
+        stated = {"macs_ratio": self.macs_ratio, "latency_ratio": self.latency_ratio}
+        given = {name: value for name, value in stated.items() if value is not None}
+        if len(given) != 1:
+            raise ValueError("prune: give macs_ratio or latency_ratio, one of them.")
+        for name, value in given.items():
+            if not 0 < value < 1:
+                raise ValueError(f"prune: {name} must lie between 0 and 1 (both excluded); got {value}.")
         if self.importance not in IMPORTANCES:
             raise ValueError(f"prune: unknown importance '{self.importance}'; known are {', '.join(IMPORTANCES)}.")
         if self.rounds < 1 or self.images < 1 or not 0 < self.min_keep <= 1:
@@ -63,26 +73,42 @@ class Prune:
         for edit, earlier in (("insert_quantizers", "quantize"), ("fold_batchnorm", "fold_batchnorm")):
             if detector.has_edit(edit):
                 raise TechniqueOrderError(f"prune cannot follow {earlier}: put prune before {earlier}.")
-        before = count_macs(detector.network, context.input_size)
         floors: list[int] = []
         current = detector
         for step in range(1, self.rounds + 1):
-            target = before * self.macs_ratio ** (step / self.rounds)
             groups = build_channel_groups(family_of(current), current.network)
             floors = floors or smallest_steps(groups, self.min_keep)
-            current = self._one_round(current, groups, target, floors, context)
-            left = count_macs(current.network, context.input_size)
-            context.log(f"prune: round {step} of {self.rounds}, {left / before:.1%} of the multiply-accumulates left")
+            ledger, target = self._ledger_and_target(detector, current, step, context)
+            scores = self._scores(current, groups, context)
+            choice = choose_units(groups, scores, ledger, target, context.channel_multiple, floors)
+            current = self._with_new_statistics(cut(current, groups, choice), context)
+            left = count_macs(current.network, context.input_size) / count_macs(detector.network, context.input_size)
+            context.log(f"prune: round {step} of {self.rounds}, {left:.1%} of the multiply-accumulates left")
+        if self.latency_ratio is not None:
+            before, after = self._times(detector, current, self.rounds + 1, context)
+            context.log(f"prune: {after.total / before.total:.1%} of the time left, as measured in float")
         return current
 
-    def _one_round(
-        self, detector: Detector, groups: ChannelGroups, target_macs: float, floors: Sequence[int], context: Context
-    ) -> Detector:
-        scores = self._scores(detector, groups, context)
-        choice = choose_units(
-            detector, groups, scores, target_macs, context.input_size, context.channel_multiple, floors
-        )
-        pruned = cut(detector, groups, choice)
+    def _ledger_and_target(
+        self, original: Detector, current: Detector, step: int, context: Context
+    ) -> tuple[Ledger, float]:
+        """The present cost, and what may be left of it after this round: the same share of what is left in each."""
+        share = step / self.rounds
+        if self.latency_ratio is not None:
+            before, now = self._times(original, current, step, context)
+            return latency_ledger(current, context.input_size, now), before.total * self.latency_ratio**share
+        assert self.macs_ratio is not None
+        before_macs = count_macs(original.network, context.input_size)
+        return macs_ledger(current, context.input_size), before_macs * self.macs_ratio**share
+
+    def _times(self, original: Detector, current: Detector, step: int, context: Context) -> tuple[LayerTimes, ...]:
+        """Of both, in turn: only their ratio means anything on a machine that others use too."""
+        if context.layer_clock is None:
+            raise ValueError("prune: latency_ratio needs Context(layer_clock=...), which measures the target.")
+        path = context.workspace / f"layer-times-{step}.json"
+        return measured_once(context.layer_clock, (original, current), context.input_size, path)
+
+    def _with_new_statistics(self, pruned: Detector, context: Context) -> Detector:
         network = pruned.network.to(training_device(context.device))
         reestimate_batchnorm(
             family_of(pruned),
@@ -112,40 +138,37 @@ def smallest_steps(groups: ChannelGroups, min_keep: float) -> list[int]:
 
 
 Choice = Mapping[ChannelGroup, tuple[int, ...]]  # indices of the units that each group keeps, ascending
-Loss = Mapping[str, tuple[int, int]]  # module path -> output and input channels that it loses
 
 
 def choose_units(
-    detector: Detector,
     groups: ChannelGroups,
     scores: Scores,
-    target_macs: float,
-    input_size: int,
+    ledger: Ledger,
+    target: float,
     channel_multiple: int,
     floors: Sequence[int],
 ) -> Choice:
-    """Units to keep so that at most `target_macs` remain: the cheapest cuts go first, over all groups at once.
+    """Units to keep so that at most `target` remains: the cheapest cuts go first, over all groups at once.
 
     A cut takes one slice of a bundle: as many units as keep its channel count a multiple of `channel_multiple`.
-    Its price is the importance lost for each multiply-accumulate saved.
+    Its price is the importance lost for each unit of cost saved.
+    ledger: what the network costs now, in the unit of `target`; it is left at what remains
     floors: for each bundle the steps that stay at least
     Raises ValueError where even the smallest allowed network is above the target.
     """
-    costs = conv_costs(detector.network, shape_trace(detector.network, input_size))
-    ledger = _Ledger(costs, count_macs(detector.network, input_size) - sum(cost.macs for cost in costs))
     slices = [
         _Slices(bundle, scores, channel_multiple, floor) for bundle, floor in zip(groups.bundles, floors, strict=True)
     ]
-    while ledger.macs > target_macs:
+    before = ledger.left
+    while ledger.left > target:
         prices = [
-            (item.price / max(ledger.saving(item.loss), 1.0), index)
-            for index, item in enumerate(slices)
-            if item.can_cut
+            (item.price / (ledger.saving(item.loss) or 1.0), index) for index, item in enumerate(slices) if item.can_cut
         ]
         if not prices:
             raise ValueError(
-                f"prune: {target_macs / 1e9:.2f} G MACs cannot be reached: {ledger.macs / 1e9:.2f} G remain "
-                "when every group is at its minimum. Raise macs_ratio or lower min_keep."
+                f"prune: {target / before:.0%} of the {ledger.unit} cannot be reached in this round: "
+                f"{ledger.left / before:.0%} remain when every group is at its minimum. "
+                "Ask for a higher ratio or lower min_keep."
             )
         _, cheapest = min(prices)
         ledger.remove(slices[cheapest].loss)
@@ -167,40 +190,6 @@ def cut(detector: Detector, groups: ChannelGroups, choice: Choice) -> Detector:
     pruned = detector.copy()
     edit.redo(pruned.network)
     return detector.edited(edit, pruned.network)
-
-
-class _Ledger:
-    """Multiply-accumulates of the network while channels go."""
-
-    def __init__(self, costs: tuple[ConvCost, ...], other_macs: int) -> None:
-        self._calls = costs
-        self._outputs = {cost.path: float(cost.out_channels) for cost in costs}
-        self._inputs = {cost.path: float(cost.in_channels) for cost in costs}
-        self._depthwise = {cost.path for cost in costs if cost.groups == cost.in_channels > 1}
-        self._by_path: dict[str, list[ConvCost]] = defaultdict(list)
-        for cost in costs:
-            self._by_path[cost.path].append(cost)
-        self.macs = float(other_macs + sum(cost.macs for cost in costs))
-
-    def saving(self, loss: Loss) -> float:
-        """Multiply-accumulates that go with these channels."""
-        return sum(
-            self._macs(path, self._outputs[path], self._inputs[path])
-            - self._macs(path, self._outputs[path] - outputs, self._inputs[path] - inputs)
-            for path, (outputs, inputs) in loss.items()
-            if path in self._by_path
-        )
-
-    def remove(self, loss: Loss) -> None:
-        self.macs -= self.saving(loss)
-        for path, (outputs, inputs) in loss.items():
-            if path in self._by_path:
-                self._outputs[path] -= outputs
-                self._inputs[path] -= inputs
-
-    def _macs(self, path: str, outputs: float, inputs: float) -> float:
-        per_position = outputs if path in self._depthwise else outputs * inputs / self._by_path[path][0].groups
-        return sum(cost.positions * cost.kernel_area * per_position for cost in self._by_path[path])
 
 
 class _Slices:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
+from helmlite.compress.layer_times import LayerClock
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector, Log
 
@@ -35,6 +36,7 @@ class Context:
     log:        takes one line for the user
     channel_multiple: channel counts are kept at multiples of this, as the target's kernels like it
     device:     where training and gradients compute: "auto" (a GPU where there is one), "cpu" or "cuda"
+    layer_clock: measures convolutions on the target, for techniques that go by latency; None where there is no target
     """
 
     data: Dataset
@@ -46,6 +48,7 @@ class Context:
     log: Log = print
     channel_multiple: int = 8
     device: str = "auto"
+    layer_clock: LayerClock | None = None
 
     def seconds_left(self) -> float | None:
         """Time until the deadline, or None where there is none."""

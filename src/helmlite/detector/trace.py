@@ -174,8 +174,8 @@ def trace(network: nn.Module, input_size: int) -> Graph:
 
     was_training = network.training
     network.eval()
-    device = next(network.parameters()).device
-    images = torch.zeros(1, 3, input_size, input_size, device=device)
+    weight = next(network.parameters())
+    images = torch.zeros(1, 3, input_size, input_size, device=weight.device, dtype=weight.dtype)
     number(images, made=True)
     try:
         with torch.no_grad(), intercept(network, on_op):

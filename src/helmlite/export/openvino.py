@@ -17,6 +17,7 @@ from typing import Any
 
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
+from helmlite.runtime.profile import rt_text
 
 _INTEGER_PRECISIONS = ("i8", "u8", "i4", "u4")
 _SMALL = 64  # elements
@@ -85,9 +86,9 @@ def execution_of(xml_path: Path) -> Execution:
     operators = []
     for operator in compiled.get_runtime_model().get_ordered_ops():
         info: Mapping[str, Any] = operator.get_rt_info()
-        kind = _text(info["layerType"])
+        kind = rt_text(info["layerType"])
         if kind not in ("Const", "Input", "Output", "Reorder", "Reshape"):
-            operators.append((operator.get_friendly_name(), kind, _text(info["runtimePrecision"])))
+            operators.append((operator.get_friendly_name(), kind, rt_text(info["runtimePrecision"])))
     return Execution(tuple(operators))
 
 
@@ -123,10 +124,6 @@ def _constants(openvino: Any, xml_path: Path) -> list[str]:
         for operator in model.get_ordered_ops()
         if operator.get_type_name() == "Constant" and len(operator.shape) == 4
     ]
-
-
-def _text(value: Any) -> str:
-    return str(value.astype(str)) if hasattr(value, "astype") else str(value)
 
 
 def _openvino() -> Any:

@@ -27,6 +27,7 @@ from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
 from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import choose_thresholds
+from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
 from helmlite.job.measure import Seen, look, recall_at_equal_alarms, speedup_factors
@@ -92,6 +93,7 @@ def _context(prepared: Prepared, log: Log) -> Context:
         log=log,
         channel_multiple=prepared.target.channel_multiple,
         device=prepared.settings.device,
+        layer_clock=layer_clock(prepared.target.runtime),
     )
 
 

@@ -25,6 +25,7 @@ from helmlite.compress.technique import Context, Technique
 from helmlite.detector.detector import Detector, Log
 from helmlite.evaluate.accuracy import predict_all
 from helmlite.evaluate.resolution import Resolution, resolvable_loss
+from helmlite.export.layer_times import layer_clock
 from helmlite.job.candidates import Candidate, build_candidates
 from helmlite.job.prepare import CompressSettings, Prepared, prepare
 from helmlite.runtime.bench import drawn_picture, ratio, time_interleaved
@@ -90,6 +91,7 @@ def stand_ins(prepared: Prepared, log: Log) -> list[StepResult]:
         workspace=prepared.settings.out / "work",
         log=lambda line: None,
         channel_multiple=prepared.target.channel_multiple,
+        layer_clock=layer_clock(prepared.target.runtime),
     )
     results: list[StepResult] = []
     current = prepared.detector

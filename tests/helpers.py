@@ -1,0 +1,39 @@
+"""What several test files need, importable as `helpers`."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from helmlite.compress.channel_groups import ChannelGroups, build_channel_groups
+from helmlite.compress.importance import group_l2
+from helmlite.compress.ledger import macs_ledger
+from helmlite.compress.prune import Choice, choose_units, cut, smallest_steps
+from helmlite.detector.batchnorm import reestimate_batchnorm
+from helmlite.detector.detector import Batch, Detector
+from helmlite.detector.families import family_of
+
+
+def alive(detector: Detector) -> Detector:
+    """Random kernels, and BatchNorm statistics that fit them: values of a trained size, and answers that vary."""
+    random = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for module in detector.network.modules():
+            if isinstance(module, nn.Conv2d) and module.weight.requires_grad:
+                gain = module.weight[0].numel() ** -0.5
+                module.weight.copy_(torch.randn(module.weight.shape, generator=random) * gain)
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.copy_(torch.rand(module.num_features, generator=random) + 0.5)
+                module.bias.copy_(torch.randn(module.num_features, generator=random) * 0.5)
+    pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
+    reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
+    return detector
+
+
+def halved(detector: Detector, input_size: int) -> tuple[ChannelGroups, Choice, Detector]:
+    """Half of the multiply-accumulates by L2 norm, with the BatchNorm statistics as they are."""
+    groups = build_channel_groups(family_of(detector), detector.network)
+    ledger = macs_ledger(detector, input_size)
+    floors = smallest_steps(groups, 0.1)
+    choice = choose_units(groups, group_l2(detector, groups), ledger, ledger.left / 2, 8, floors)
+    return groups, choice, cut(detector, groups, choice)
