@@ -20,6 +20,7 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import Head, HeadChanges
+from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.gallery import CROP_SIZE, cut_crops, cut_window
 from helmlite.evaluate.gate import GateCheck, GateVerdict
 from helmlite.evaluate.page import report_page
@@ -53,13 +54,21 @@ GATE = GateVerdict("passed", (CHECK,), HEADS, "val", 76, 76, 1000, 0, ("passed: 
 BASELINE = Measured("FP32", 0.62, 0.95, 0.87, 338.0, 351.0, 80_000_000, 74_000_000, 34_000_000_000, 20_000_000)
 RESULT = Measured("INT8", 0.60, 0.94, 0.85, 30.0, 33.0, 5_000_000, None, 5_900_000_000, 4_600_000, note="<b>&")
 
+PARITY = Parity(4, 0.013, 0.0021, 2e-5, 0.0004, 0.000031, 12, 1.0)
+FIDELITY = Fidelity("3. distill", 212, 0.981, 0.962, 0.021, -0.004)
+
 
 def a_report() -> RunReport:
     return RunReport(
         model="helmet-yolo12m",
         target="x86-openvino",
         baseline=replace(BASELINE, per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.6, 0.9, 33, 54),)),
-        result=replace(RESULT, per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.5, None, 33, 54),)),
+        result=replace(
+            RESULT,
+            fidelity=FIDELITY,
+            parity=PARITY,
+            per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.5, None, 33, 54),),
+        ),
         gate=GATE,
         data=(DataUsed("reported", "bikes_helmets", "test", 76, 140, "ab" * 32, 54),),
         steps=(replace(RESULT, name="prune", recall_no_helmet=None, map_ci95=(0.55, 0.65)),),
@@ -93,6 +102,16 @@ def test_what_is_unknown_or_worse_is_said() -> None:
     )
     unknown = replace(report, speedup=None, baseline=replace(BASELINE, latency_ms_median=None))
     assert verdict_line(unknown).startswith("speed unknown, size unknown")
+
+
+def test_boxes_and_scores_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    page = report_page(a_report())
+    assert "0.0021 (0.013)" in page
+    assert "0.000031 (0.0004)" in page
+    assert "98.1 %</span>" in page or "98.1 % of 212" in page
+    assert "0.021 (-0.004)" in page
+    print_report(a_report())
+    assert "INT8 against 3. distill: 98.1 % of 212 boxes found again, boxes overlap by 0.962" in capsys.readouterr().out
 
 
 def test_json_has_what_later_work_reads() -> None:

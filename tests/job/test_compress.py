@@ -103,6 +103,22 @@ def test_the_report_has_what_later_work_builds_on(run: tuple[Path, subprocess.Co
     assert len(report["steps"]) in (4, 5)  # the result has a row of its own
 
 
+def test_every_file_was_held_against_its_detector_and_the_copy_against_its_original(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    report = json.loads((run[0] / "out" / "report.json").read_text())
+    rows = {item["name"]: item for item in (report["baseline"], *report["steps"], report["result"])}
+    for item in (*rows.values(), *report["references"]):
+        is_copy = item["precision"] != "FP32"
+        assert (item["fidelity"] is not None) == is_copy, item["name"]
+        if item["precision"] == "FP32":
+            assert item["parity"]["pictures"] == 4
+            assert item["parity"]["score_mean"] < 1e-4
+    if "4. quantize" in rows:
+        assert rows["4. quantize"]["fidelity"]["against"] == "3. distill"
+    assert "What the files give" in (run[0] / "out" / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_factors_multiply_to_the_whole(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     report = json.loads((run[0] / "out" / "report.json").read_text())
     assert report["speedup_factors"].keys() >= {"input size", "structure", "activation"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from helmlite.evaluate.cost import product
-from helmlite.job.measure import cause_of, speedup_factors
+from helmlite.job.candidates import cause_of
+from helmlite.job.measure import speedup_factors
 from helmlite.runtime.bench import PredictorTiming, Timing
 
 

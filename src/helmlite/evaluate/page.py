@@ -7,6 +7,7 @@ from html import escape
 from importlib.resources import files
 
 from helmlite.evaluate import figures
+from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gallery import NEWLY_FOUND, NEWLY_MISSED, Crop
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
@@ -29,6 +30,7 @@ def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:
         _classes(report),
         _heads(report, gallery),
         _curves(report),
+        _files(report),
         _stayed_float(report),
         _provenance(report),
     ]
@@ -285,6 +287,54 @@ def _curves(report: RunReport) -> str:
         if chart:
             plots.append(f'<h3>{escape(curve.title)}</h3><div class="plot">{chart}</div>')
     return _section("Training", "".join(plots)) if plots else ""
+
+
+def _files(report: RunReport) -> str:
+    rows = [report.baseline, *report.steps, report.result, *report.references]
+    exported = "".join(_parity_row(item.name, item.parity) for item in rows if item.parity is not None)
+    copies = "".join(_fidelity_row(item.name, item.fidelity) for item in rows if item.fidelity is not None)
+    parts = []
+    if exported:
+        pictures = next(item.parity.pictures for item in rows if item.parity is not None)
+        head = (
+            "<tr><th>file</th><th>boxes apart, pixels<br>mean (largest)</th><th>scores apart<br>mean (largest)</th>"
+            "<th>boxes above 0.25<br>that match</th></tr>"
+        )
+        parts.append(
+            f'<p class="lead">Each exported file against the same weights in PyTorch, every cell of the head on '
+            f"{pictures} tuning pictures.</p>"
+            f'<div class="scroll"><table>{head}{exported}</table></div>'
+        )
+    if copies:
+        head = (
+            '<tr><th>in lower precision</th><th class="text">copy of</th><th>of its boxes<br>found again</th>'
+            "<th>their overlap<br>mean IoU</th><th>scores apart<br>mean (shift)</th></tr>"
+        )
+        parts.append(
+            '<p class="lead">What precision alone does to the reported pictures, boxes and scores apart.</p>'
+            f'<div class="scroll"><table>{head}{copies}</table></div>'
+        )
+    return _section("What the files give", "".join(parts)) if parts else ""
+
+
+def _parity_row(name: str, parity: Parity) -> str:
+    return (
+        f"<tr><td>{escape(name)}</td><td>{parity.box_mean_pixels:.4f} ({parity.box_pixels:.3f})</td>"
+        f"<td>{parity.score_mean:.6f} ({parity.score:.4f})</td>"
+        f"<td>{figures.share(parity.matched)} of {parity.boxes}</td></tr>"
+    )
+
+
+def _fidelity_row(name: str, found: Fidelity) -> str:
+    overlap = UNKNOWN if found.box_iou is None else f"{found.box_iou:.3f}"
+    scores = UNKNOWN
+    if found.score_error is not None and found.score_shift is not None:
+        scores = f"{found.score_error:.3f} ({found.score_shift:+.3f})"
+    return (
+        f'<tr><td>{escape(name)}</td><td class="text">{escape(found.against)}</td>'
+        f"<td>{_shown(figures.share(found.matched))} of {found.boxes}</td><td>{_shown(overlap)}</td>"
+        f"<td>{_shown(scores)}</td></tr>"
+    )
 
 
 def _stayed_float(report: RunReport) -> str:

@@ -19,6 +19,7 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import ClassAccuracy
 from helmlite.evaluate.cost import Factor, product, ratio
 from helmlite.evaluate.errors import HeadChanges
+from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.gallery import Crop
 from helmlite.evaluate.gate import GateVerdict
 from helmlite.evaluate.plain import from_plain, to_plain
@@ -41,6 +42,8 @@ class Measured:
     speedup:           baseline's latency over this one's, from interleaved runs
     size_bytes:        only the files that the target loads
     note:              what a reader of the row must know
+    parity:            the exported file against its detector in PyTorch, on a few pictures of `val`
+    fidelity:          what a lower precision cost, boxes and scores apart, on the reported pictures
     """
 
     name: str
@@ -62,6 +65,8 @@ class Measured:
     runtime: str = ""
     precision: str = ""
     note: str = ""
+    parity: Parity | None = None
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True)

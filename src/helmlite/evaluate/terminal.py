@@ -42,6 +42,8 @@ def show_report(report: RunReport, width: int | None = None) -> None:
     for line in _speedup_lines(report):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(_drop_line(report)), soft_wrap=True)
+    if report.result.fidelity is not None:
+        console.print(Text(f"{report.result.name} {report.result.fidelity.in_words()}"), soft_wrap=True)
     console.print()
     for check in report.gate.checks:
         if check.verdict != "passed" or check.name in ("mAP50-95", "recall of no_helmet"):

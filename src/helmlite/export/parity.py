@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,38 +11,13 @@ from numpy.typing import NDArray
 from helmlite.boxes import box_iou
 from helmlite.detections import Image
 from helmlite.detector.detector import Detector
+from helmlite.evaluate.fidelity import REPORTED_SCORE, Parity
 from helmlite.runtime.decode import Selection, decode_maps, select
 from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.session import Session, open_session
 
 Array = NDArray[np.float32]
-REPORTED_SCORE = 0.25
 SAME_IOU = 0.95
-
-
-@dataclass(frozen=True)
-class Parity:
-    """How far an artifact is from PyTorch.
-
-    pictures:       compared
-    box_pixels:     largest difference of a coordinate of any cell's box, network pixels; box_mean_pixels: the mean
-    box_relative:   the largest, relative to the side of the network's input
-    score:          largest difference of any cell's score; score_mean: the mean
-    boxes:          reported by PyTorch (score above 0.25, after suppression)
-    matched:        share of them with a partner of the same class at IoU 0.95 in the artifact's; 1 where there are none
-    """
-
-    pictures: int
-    box_pixels: float
-    box_mean_pixels: float
-    box_relative: float
-    score: float
-    score_mean: float
-    boxes: int
-    matched: float
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def measure_parity(

@@ -12,10 +12,10 @@ from helmlite.compress.recipe import StepResult
 from helmlite.detector.detector import Detector, Log
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.export.pack import write_bundle
-from helmlite.job.measure import cause_of
 from helmlite.job.prepare import Prepared
 from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
 
+_CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision"}
 _PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
 
@@ -26,6 +26,7 @@ class Candidate:
     name:     how its row is called;  cause: which factor of the speed-up it adds to the one before it in the chain
     detector: as it was exported
     in_chain: whether it is a stage on the way from the baseline to the result
+    copy_of:  the row whose weights it holds in lower precision; "" for none
     """
 
     name: str
@@ -40,6 +41,7 @@ class Candidate:
     input_size: int
     in_chain: bool = True
     note: str = ""
+    copy_of: str = ""
 
 
 def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> list[Candidate]:
@@ -51,9 +53,9 @@ def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) 
         chain.append(_candidate(prepared, name, "input size", prepared.detector, size, f"baseline-{size}", log))
     for number, step in enumerate(steps, start=1):
         folder = f"{number}-{step.name}-{step.folder.name.rsplit('-', 1)[-1]}"
-        chain.append(
-            _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
-        )
+        made = _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
+        last_float = next(item.name for item in reversed(chain) if item.precision == "f32")
+        chain.append(replace(made, copy_of=last_float if made.precision == "int8" else ""))
     wanted = "bf16" in prepared.target.precisions and has_bf16(prepared.target.runtime)
     return chain + (in_bf16(chain, size) if wanted else [])
 
@@ -76,10 +78,22 @@ def in_bf16(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:
         note = "needs no training" if item is first else ""
         found.append(
             replace(
-                item, name=name, predictor=predictor, precision="bf16", cause="precision", in_chain=False, note=note
+                item,
+                name=name,
+                predictor=predictor,
+                precision="bf16",
+                cause="precision",
+                in_chain=False,
+                note=note,
+                copy_of=item.name,
             )
         )
     return found if last is not first else found[:1]
+
+
+def cause_of(technique: str) -> str:
+    """Which factor of the speed-up a technique works on; training changes none, so it counts as structure."""
+    return _CAUSES.get(technique, "structure")
 
 
 def precision_name(precision: str) -> str:

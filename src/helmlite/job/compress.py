@@ -21,6 +21,7 @@ from helmlite.detector.detector import Log
 from helmlite.detector.zoo import MODELS
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import HeadChanges, match_class
+from helmlite.evaluate.fidelity import Parity
 from helmlite.evaluate.gallery import Crop, cut_crops
 from helmlite.evaluate.gate import FAILED, PASSED, UNDECIDED, GateVerdict, changes_at, judge, operating_point
 from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line, write_report
@@ -30,7 +31,7 @@ from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
-from helmlite.job.measure import Seen, look, recall_at_equal_alarms, speedup_factors
+from helmlite.job.measure import Seen, check_exports, fidelity_of, look, recall_at_equal_alarms, speedup_factors
 from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
@@ -38,6 +39,7 @@ from helmlite.runtime.bundle import read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
 
 _ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
+_COMPARED_PICTURES = 4
 _RANK = {PASSED: 0, UNDECIDED: 1, FAILED: 2}
 
 
@@ -53,15 +55,17 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     at_size = next(item for item in candidates if item.input_size == prepared.input_size)
     peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
     candidates += [peer] if peer else []
+    log("export: files held against their detectors")
+    parities = check_exports(candidates, _pictures(prepared.val, _COMPARED_PICTURES))
     seen = {item.name: _look(item, prepared, log) for item in candidates}
     log("speed: all artifacts in turn")
     timings = time_predictors(
-        {item.name: item.predictor for item in candidates}, _pictures(prepared.val), _ROUNDS, _WARMUP
+        {item.name: item.predictor for item in candidates}, _pictures(prepared.val, _TIMED_PICTURES), _ROUNDS, _WARMUP
     )
     baseline = candidates[0]
     result, gate = _chosen(prepared, candidates, seen, timings)
     minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
-    report = _report(prepared, candidates, seen, timings, result, gate, minutes)
+    report = _report(prepared, candidates, seen, timings, parities, result, gate, minutes)
     _write_result(prepared, result, seen[result.name], report, log)
     write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
     return report
@@ -133,13 +137,14 @@ def _report(
     candidates: Sequence[Candidate],
     seen: dict[str, Seen],
     timings: dict[str, PredictorTiming],
+    parities: dict[str, Parity],
     result: Candidate,
     gate: GateVerdict,
     minutes: float,
 ) -> RunReport:
     baseline = candidates[0]
     before, after = seen[baseline.name], seen[result.name]
-    rows = {item.name: _row(prepared, item, before, seen[item.name], timings, baseline) for item in candidates}
+    rows = {item.name: _row(prepared, item, seen, timings, parities, baseline) for item in candidates}
     chain = [item for item in candidates if item.in_chain]
     if result.in_chain:
         chain = chain[: chain.index(result) + 1]
@@ -182,18 +187,18 @@ def _report(
 def _row(
     prepared: Prepared,
     item: Candidate,
-    baseline_seen: Seen,
-    found: Seen,
+    seen: dict[str, Seen],
     timings: dict[str, PredictorTiming],
+    parities: dict[str, Parity],
     baseline: Candidate,
 ) -> Measured:
-    timing = timings[item.name].network
+    timing, found = timings[item.name].network, seen[item.name]
     return Measured(
         name=item.name,
         map=found.accuracy.map,
         map50=found.accuracy.map50,
         map75=found.accuracy.map75,
-        recall_no_helmet=recall_at_equal_alarms(baseline_seen, found, prepared.val, prepared.test),
+        recall_no_helmet=recall_at_equal_alarms(seen[baseline.name], found, prepared.val, prepared.test),
         latency_ms_median=timing.median_ms,
         latency_ms_p95=timing.p95_ms,
         size_bytes=item.size_bytes,
@@ -207,6 +212,8 @@ def _row(
         runtime=item.predictor.session.runtime,
         precision=precision_name(item.precision),
         note=item.note,
+        parity=parities.get(item.name),
+        fidelity=fidelity_of(item, seen, prepared.test),
     )
 
 
@@ -296,5 +303,5 @@ def _command(settings: CompressSettings) -> str:
     return shlex.join([*words, "--out", settings.out.name])
 
 
-def _pictures(dataset: Dataset) -> list[Image]:
-    return [dataset[index].read_image() for index in range(min(len(dataset), _TIMED_PICTURES))]
+def _pictures(dataset: Dataset, count: int) -> list[Image]:
+    return [dataset[index].read_image() for index in range(min(len(dataset), count))]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
+from helmlite.detections import Image
 from helmlite.evaluate.accuracy import (
     Accuracy,
     Predictions,
@@ -19,11 +20,14 @@ from helmlite.evaluate.accuracy import (
 )
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.fidelity import Fidelity, Parity, measure_fidelity
 from helmlite.evaluate.gate import changes_at, operating_point
+from helmlite.export.parity import measure_parity
+from helmlite.job.candidates import Candidate
 from helmlite.runtime.bench import PredictorTiming
 from helmlite.runtime.bundle import BundlePredictor
 
-_KINDS = {"activation": "activation", "prune": "structure", "quantize": "precision"}
+_BOX_PIXELS, _SCORE = 0.1, 1e-3  # what a float file may be off, on average over all cells
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,32 @@ def speedup_factors(chain: Sequence[tuple[str, str]], timings: Mapping[str, Pred
     return tuple(factors)
 
 
-def cause_of(technique: str) -> str:
-    """Which factor of the speed-up a technique works on; training changes none, so it counts as structure."""
-    return _KINDS.get(technique, "structure")
+def check_exports(candidates: Sequence[Candidate], pictures: Sequence[Image]) -> dict[str, Parity]:
+    """How far the exported files are from their detectors in PyTorch, by the names of their rows.
+
+    Raises ValueError where a float file is not the detector: a defect of an exporter or a runtime, which must not
+    be taken for what compression cost.
+    """
+    found = {}
+    for item in candidates:
+        if not item.in_chain:  # an earlier row's file, run in another way
+            continue
+        runtime = item.predictor.session.runtime
+        parity = measure_parity(item.detector, item.bundle.model_path(runtime), pictures, runtime)
+        if item.precision == "f32" and (parity.box_mean_pixels > _BOX_PIXELS or parity.score_mean > _SCORE):
+            raise ValueError(
+                f"{item.name}: the exported file does not give what the detector gives: boxes are "
+                f"{parity.box_mean_pixels:.2f} pixels and scores {parity.score_mean:.4f} apart on average."
+            )
+        found[item.name] = parity
+    return found
+
+
+def fidelity_of(item: Candidate, seen: Mapping[str, Seen], test: Dataset) -> Fidelity | None:
+    """What its precision cost a row, against the float row that it is a copy of; None where it is no copy."""
+    if not item.copy_of:
+        return None
+    return measure_fidelity(item.copy_of, seen[item.copy_of].test, seen[item.name].test, test.classes)
 
 
 def _predictions(predictor: BundlePredictor, split: Dataset, path: Path) -> Predictions:

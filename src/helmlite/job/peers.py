@@ -61,6 +61,7 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
         cause="precision",
         in_chain=False,
         note="needs no training",
+        copy_of=baseline.name,
     )
 
 
