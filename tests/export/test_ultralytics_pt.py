@@ -70,6 +70,13 @@ def test_stock_ultralytics_predicts_what_we_do(name: str, tmp_path: Path) -> Non
     assert np.allclose(stock["boxes"][0], ours.boxes_xyxy[0], atol=0.05)
 
 
+def test_stock_ultralytics_takes_the_input_size_that_was_measured(tmp_path: Path) -> None:
+    from ultralytics import YOLO
+
+    save_ultralytics_pt(new_ultralytics("yolov8n", _CLASSES, input_size=64), tmp_path / "small.pt", input_size=96)
+    assert YOLO(tmp_path / "small.pt").overrides["imgsz"] == 96
+
+
 def test_a_folded_detector_is_refused(tmp_path: Path) -> None:
     detector = new_ultralytics("yolov8n", _CLASSES, input_size=64)
     with pytest.raises(ValueError, match="been through fold_batchnorm"):

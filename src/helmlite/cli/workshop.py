@@ -90,18 +90,18 @@ def compress(
     print_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
     if export:
-        _write_pt(out)
+        _write_pt(out, report.result.input_size)
     codes = {"failed": EXIT_GATE_FAILED, "undecided": EXIT_GATE_UNDECIDED}
     raise typer.Exit(codes.get(report.gate.verdict, 0))
 
 
-def _write_pt(run: Path) -> None:
+def _write_pt(run: Path, input_size: int | None) -> None:
     """The last step that is still a float network with its BatchNorm, as `compressed.pt`."""
     from helmlite.export.ultralytics_pt import save_ultralytics_pt
     from helmlite.job.explain import step_detectors
 
     detector = [item for item in step_detectors(run) if not item.has_edit("fold_batchnorm")][-1]
-    save_ultralytics_pt(detector, run / "compressed.pt")
+    save_ultralytics_pt(detector, run / "compressed.pt", input_size)
     print(f"for stock Ultralytics (float): {run / 'compressed.pt'}")
     if not detector.architecture.layout.needs_nms:
         print("   there, ask for the branch that ships: model.predict(..., end2end=True)")

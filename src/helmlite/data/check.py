@@ -222,7 +222,7 @@ def _split_findings(path: Path, classes: tuple[Class, ...], splits: tuple[SplitS
     """What no single file shows: splits and classes that are missing."""
     for split in SPLITS:
         if split not in (item.split for item in splits):
-            yield finding("no-such-split", path, f"there is no split '{split}' (`helmlite data split` makes one)")
+            yield finding("no-such-split", path, f"there is no split '{split}', which `helmlite compress` needs")
     for role in _NEEDED_ROLES:
         if role not in (item.role for item in classes):
             names = ", ".join(item.name for item in classes)

@@ -18,9 +18,10 @@ from helmlite.files import write_whole
 _OURS = frozenset({"insert_quantizers", "fold_batchnorm", "merge_parallel_convs"})
 
 
-def save_ultralytics_pt(detector: Detector, path: Path) -> None:
+def save_ultralytics_pt(detector: Detector, path: Path, input_size: int | None = None) -> None:
     """Writes the detector at `path`; the file is there complete, or not at all.
 
+    input_size: side of the square input that stock Ultralytics will take unless told, pixels; None: the detector's own
     Raises ValueError for a detector of another family, and for one whose edits stock Ultralytics cannot hold.
     """
     if detector.architecture.family != "ultralytics":
@@ -41,7 +42,7 @@ def save_ultralytics_pt(detector: Detector, path: Path) -> None:
         "model": model,
         "ema": None,
         "optimizer": None,
-        "train_args": {"imgsz": detector.architecture.input_size, "task": "detect"},
+        "train_args": {"imgsz": input_size or detector.architecture.input_size, "task": "detect"},
         "version": ultralytics.__version__,
         "license": detector.architecture.notes.get("checkpoint_licence", "AGPL-3.0 (https://ultralytics.com/license)"),
     }
