@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,14 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.channel_groups import build_channel_groups
+from helmlite.compress.importance import group_l2
 from helmlite.compress.layer_times import LayerTimes, measured_once
 from helmlite.compress.ledger import Ledger, latency_ledger, macs_ledger
-from helmlite.compress.prune import Prune
+from helmlite.compress.prune import Prune, choose_units, smallest_steps
 from helmlite.compress.technique import Context
 from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
 from helmlite.detector.detector import Detector
+from helmlite.detector.families import family_of
 from helmlite.detector.macs import ConvCost, conv_costs, count_macs, shape_trace
 from helmlite.detector.tiny import new_tiny
 
@@ -64,8 +66,18 @@ class _Clock:
 
     def _of(self, detector: Detector, input_size: int) -> LayerTimes:
         costs = conv_costs(detector.network, shape_trace(detector.network, input_size))
-        times = {cost.path: cost.macs * (1e-4 if cost.path == self.slow else 1e-7) for cost in costs}
+        times = {cost.path: self.ms(cost) for cost in costs}
         return LayerTimes(times, 0.01)
+
+    def ms(self, cost: ConvCost) -> float:
+        return cost.macs * (1e-4 if cost.path == self.slow else 1e-7)
+
+
+class _StubbornClock(_Clock):
+    """A device on which half of the channels take not half of the time: width counts with its square root."""
+
+    def ms(self, cost: ConvCost) -> float:
+        return float(super().ms(cost) / cost.macs**0.5)
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +108,42 @@ def test_channels_go_where_the_clock_says_that_time_is(context: Context, tmp_pat
     assert _weights(by_time, slow) < 0.7 * _weights(by_macs, slow)
 
 
+def test_what_the_ledger_foretold_is_checked_and_corrected(context: Context, tmp_path: Path) -> None:
+    clock = _StubbornClock("none")
+    lines: list[str] = []
+    here = dataclasses.replace(context, workspace=tmp_path / "work", layer_clock=clock, log=lines.append)
+    lighter = Prune(latency_ratio=0.85, importance="l2", rounds=1, images=4).apply(context.original, here)
+    measured = [line for line in lines if "of the time left" in line]
+    assert len(measured) >= 2  # the first cut was not enough
+    reached = clock([lighter], _SIZE)[0].total / clock([context.original], _SIZE)[0].total
+    assert measured[-1] == f"prune: {reached:.1%} of the time left, as measured in float"
+    assert reached < float(measured[0].split()[1].rstrip("%")) / 100
+
+
+def test_what_saves_nothing_goes_last() -> None:
+    """A bundle whose layers take no time stays whole, though it matters least."""
+    detector = new_tiny(_CLASSES, _SIZE)
+    groups = build_channel_groups(family_of(detector), detector.network)
+    idle = max(groups.bundles, key=lambda bundle: bundle.channels)
+    paths = {member.path for group in idle.groups for unit in group.units for member in unit}
+    costs = conv_costs(detector.network, shape_trace(detector.network, _SIZE))
+    ledger = latency_ledger(
+        detector, _SIZE, LayerTimes({cost.path: float(cost.path not in paths) for cost in costs}, 0.0)
+    )
+    scores = group_l2(detector, groups)
+    scores.update({group: 0 * scores[group] for group in idle.groups})
+    choice = choose_units(groups, scores, ledger, 0.8 * ledger.left, 8, smallest_steps(groups, 0.1))
+    assert all(len(choice[group]) == len(group.units) for group in idle.groups)
+    assert any(len(kept) < len(group.units) for group, kept in choice.items())
+
+
 def test_a_run_that_goes_on_takes_the_times_of_its_first_beginning(context: Context, tmp_path: Path) -> None:
     technique = Prune(latency_ratio=0.7, importance="l2", rounds=2, images=4)
     first_clock, other_clock = _Clock(_widest(context.original)), _Clock("none")
     here = dataclasses.replace(context, workspace=tmp_path / "work", layer_clock=first_clock)
     first = technique.apply(context.original, here)
     again = technique.apply(context.original, dataclasses.replace(here, layer_clock=other_clock))
-    assert (first_clock.asked, other_clock.asked) == (3, 0)
+    assert (first_clock.asked, other_clock.asked) == (3, 0)  # before each round and at the end
     assert _same(first.network.state_dict(), again.network.state_dict())
 
 
@@ -113,10 +154,11 @@ def test_a_latency_needs_a_clock(context: Context) -> None:
 
 def test_times_are_kept_as_they_were_measured(tmp_path: Path) -> None:
     times = LayerTimes({"a": 0.1 + 0.2, "b": 1 / 3}, 2e-17)
-    path = tmp_path / "new" / "times.json"
-    measured_once(lambda detectors, size: [times], [], 64, path)
-    assert measured_once(lambda detectors, size: [], [], 64, path) == (times,)
-    assert json.loads(path.read_text())[0]["rest"] == 2e-17
+    first, other = new_tiny(_CLASSES, 64), new_tiny(with_roles(["helmet"]), 64)
+    measured_once(lambda detectors, size: [times], [first], 64, tmp_path / "new")
+    assert measured_once(lambda detectors, size: [], [first], 64, tmp_path / "new") == (times,)
+    assert measured_once(lambda detectors, size: [], [first], 96, tmp_path / "new") == ()
+    assert measured_once(lambda detectors, size: [], [other], 64, tmp_path / "new") == ()
 
 
 def _weights(detector: Detector, path: str) -> int:

@@ -23,6 +23,7 @@ from helpers import halved
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _ULTRALYTICS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
+_MORE_GROUPS = tuple(pytest.param(name, marks=pytest.mark.matrix) for name in _ULTRALYTICS if name != "yolo12n")
 _OTHER_SIZES = ("yolov9e", "yolo12x", "yolov10b", "yolo26m")
 
 
@@ -112,7 +113,7 @@ def test_removing_channels_equals_silencing_them(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "yolo12n"])
+@pytest.mark.parametrize("name", ["tiny", "yolo12n", *_MORE_GROUPS])
 def test_every_group_alone(name: str) -> None:
     """Half of one bundle goes at a time: an error in any group shows, and is not hidden by others."""
     detector = _detector(name)
@@ -141,6 +142,25 @@ def test_channel_counts_stay_multiples() -> None:
     assert isinstance(edit, KeepChannels)
     assert edit.convs
     assert all(len(kept.outputs) % 8 == 0 for path, kept in edit.convs.items() if len(kept.outputs) > 8)
+
+
+@pytest.mark.parametrize("multiple", [4, 16])
+def test_channel_counts_are_what_the_target_likes(multiple: int) -> None:
+    detector = _detector("yolov8n")
+    groups = build_channel_groups(family_of(detector), detector.network)
+    ledger = macs_ledger(detector, 64)
+    floors = smallest_steps(groups, 0.1)
+    choice = choose_units(groups, group_l2(detector, groups), ledger, ledger.left / 2, multiple, floors)
+    edit = cut(detector, groups, choice).edits[0]
+    assert isinstance(edit, KeepChannels)
+    widths = {
+        len(kept.outputs)
+        for path, kept in edit.convs.items()
+        if len(kept.outputs) < detector.network.get_submodule(path).out_channels  # type: ignore[operator]
+    }
+    assert widths
+    assert all(width % multiple == 0 for width in widths)
+    assert multiple == 16 or any(width % 16 for width in widths)
 
 
 def test_an_edit_survives_json() -> None:

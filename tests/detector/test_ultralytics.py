@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +46,61 @@ def test_a_stock_checkpoint_gives_the_stock_model_s_maps(tmp_path: Path) -> None
     assert loaded.architecture.input_size == 320
     assert [item.role for item in loaded.classes] == ["helmet", "no_helmet"]
     assert loaded.architecture.notes["training_data"] == "mine.yaml"
+
+
+def test_the_attention_of_yolov12_s_own_repository_is_mapped(tmp_path: Path) -> None:
+    """There q and k of all heads are one convolution and v another: the same answers, whichever way they are stored."""
+    detector = new_ultralytics("yolo12n", _CLASSES)
+    generator = torch.Generator().manual_seed(1)
+    for module in detector.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            module.running_mean.uniform_(-0.2, 0.2, generator=generator)
+            module.weight.data.uniform_(0.5, 1.5, generator=generator)
+    model = as_ultralytics_model(detector)
+    attentions = [module for module in model.modules() if type(module).__name__ == "AAttn"]
+    for attention in attentions:
+        _store_as_the_fork_does(attention)
+    loaded = load_ultralytics(_saved(model, tmp_path / "fork.pt"))
+    images = torch.rand(1, 3, 64, 64, generator=generator)
+    rounded = load_ultralytics(_saved(as_ultralytics_model(detector), tmp_path / "stock.pt"))  # to FP16, as the other
+    with torch.no_grad():
+        pairs = list(zip(loaded.network(images), rounded.network(images), strict=True))
+    assert len(attentions) > 2
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def _store_as_the_fork_does(attention: nn.Module) -> None:
+    """`qkv` (q, k, v of each 32-channel head in turn) as `qk` (q of all heads, then k of all heads) and `v`."""
+    whole: Any = attention.qkv
+    rows: dict[str, list[int]] = {"q": [], "k": [], "v": []}
+    for start in range(0, whole.conv.out_channels, 32):
+        rows["qkv"[start // 32 % 3]] += range(start, start + 32)
+    attention.qk = _rows_of(whole, rows["q"] + rows["k"])
+    attention.v = _rows_of(whole, rows["v"])
+    del attention.qkv
+
+
+def _rows_of(whole: Any, rows: list[int]) -> nn.Module:
+    part = copy.deepcopy(whole)
+    part.conv.weight = nn.Parameter(whole.conv.weight[rows])
+    part.conv.out_channels = part.bn.num_features = len(rows)
+    for name in ("weight", "bias"):
+        setattr(part.bn, name, nn.Parameter(getattr(whole.bn, name)[rows]))
+    for name in ("running_mean", "running_var"):
+        setattr(part.bn, name, getattr(whole.bn, name)[rows])
+    return part
+
+
+def test_a_layer_that_nobody_listed_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ultralytics.nn.modules import block
+
+    unheard = type("Unheard", (nn.Module,), {"__module__": block.__name__, "__qualname__": "Unheard"})
+    monkeypatch.setattr(block, "Unheard", unheard, raising=False)
+    model = as_ultralytics_model(new_ultralytics("yolov8n", _CLASSES))
+    model.extra = unheard()
+    with pytest.raises(UntrustedCheckpointError, match=r"ultralytics\.nn\.modules\.block\.Unheard"):
+        load_ultralytics(_saved(model, tmp_path / "model.pt"))
 
 
 @pytest.mark.parametrize(

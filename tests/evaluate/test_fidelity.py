@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helmlite.data.roles import with_roles
 from helmlite.detections import Detections, no_detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.fidelity import measure_fidelity
-
-_CLASSES = with_roles(["helmet", "no_helmet"])
 
 
 def _found(*rows: tuple[list[float], float, int]) -> Detections:
@@ -23,7 +20,7 @@ def _of(*pictures: Detections) -> Predictions:
 
 
 def test_boxes_and_scores_apart() -> None:
-    """Two of three reported boxes are found again: one at IoU 0.8 and 0.3 lower, one as it was and 0.1 higher."""
+    """Two of three reported boxes are reported again: one at IoU 0.8 and 0.3 lower, one as it was and 0.1 higher."""
     reference = _of(
         _found(([0, 0, 10, 10], 0.9, 0), ([20, 0, 30, 10], 0.5, 1), ([50, 50, 60, 60], 0.1, 0)),
         _found(([0, 0, 10, 10], 0.4, 1)),
@@ -32,35 +29,42 @@ def test_boxes_and_scores_apart() -> None:
         _found(([0, 0, 10, 8], 0.6, 0), ([20, 0, 30, 10], 0.6, 1)),
         _found(([0, 0, 10, 10], 0.4, 0)),  # the other class
     )
-    fidelity = measure_fidelity("float", reference, found, _CLASSES)
+    fidelity = measure_fidelity("float", reference, found)
     assert (fidelity.against, fidelity.boxes) == ("float", 3)
     assert fidelity.matched == pytest.approx(2 / 3)
     assert fidelity.box_iou == pytest.approx(0.9)
     assert fidelity.score_error == pytest.approx(0.2)
     assert fidelity.score_shift == pytest.approx(-0.1)
     assert fidelity.in_words() == (
-        "against float: 66.7 % of 3 boxes found again, boxes overlap by 0.900 on average, scores are 0.200 apart "
+        "against float: 66.7 % of 3 boxes reported again, boxes overlap by 0.900 on average, scores are 0.200 apart "
         "(-0.100 on average)"
     )
 
 
-def test_scores_that_fell_below_what_is_reported_are_a_shift_and_no_lost_box() -> None:
-    fidelity = measure_fidelity(
-        "float", _of(_found(([0, 0, 10, 10], 0.3, 0))), _of(_found(([0, 0, 10, 10], 0.05, 0))), _CLASSES
-    )
-    assert fidelity.matched == 1.0
-    assert fidelity.score_shift == pytest.approx(-0.25)
+def test_a_box_whose_score_fell_is_lost_and_its_shift_is_known() -> None:
+    faint = _of(_found(([0, 0, 10, 10], 0.05, 0)))
+    fidelity = measure_fidelity("float", _of(_found(([0, 0, 10, 10], 0.9, 0))), faint)
+    assert fidelity.matched == 0.0
+    assert fidelity.box_iou == 1.0
+    assert fidelity.score_shift == pytest.approx(-0.85)
+
+
+def test_a_faint_box_that_fits_better_is_not_the_partner() -> None:
+    found = _of(_found(([0, 0, 10, 9], 0.8, 0), ([0, 0, 10, 10], 0.01, 0)))
+    fidelity = measure_fidelity("float", _of(_found(([0, 0, 10, 10], 0.9, 0))), found)
+    assert fidelity.score_shift == pytest.approx(-0.1)
+    assert fidelity.box_iou == pytest.approx(0.9)
 
 
 def test_nothing_to_compare_is_unknown_and_all_lost_is_nothing_found() -> None:
     some = _of(_found(([0, 0, 10, 10], 0.9, 0)))
     none = _of(no_detections())
-    assert measure_fidelity("float", none, some, _CLASSES).matched is None
-    lost = measure_fidelity("float", some, none, _CLASSES)
+    assert measure_fidelity("float", none, some).matched is None
+    lost = measure_fidelity("float", some, none)
     assert (lost.matched, lost.box_iou) == (0.0, None)
-    assert lost.in_words() == "against float: 0.0 % of 1 boxes found again"
+    assert lost.in_words() == "against float: 0.0 % of 1 boxes reported again"
 
 
 def test_only_pictures_that_both_could_read() -> None:
     box = _found(([0, 0, 10, 10], 0.9, 0))
-    assert measure_fidelity("float", Predictions((box, box), (0, 2)), Predictions((box,), (2,)), _CLASSES).boxes == 1
+    assert measure_fidelity("float", Predictions((box, box), (0, 2)), Predictions((box,), (2,))).boxes == 1

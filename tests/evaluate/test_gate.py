@@ -152,6 +152,15 @@ def test_a_size_that_nobody_labelled_is_not_judged() -> None:
     assert medium.verdict == "passed"
 
 
+def test_a_size_that_is_gone_fails_though_the_mean_is_allowed_to_fall() -> None:
+    """All labelled boxes are of medium size, and none is found any more."""
+    data = _heads(40)
+    gone = _without(_without(_perfect(data), 0, range(40)), 1, range(40))
+    size = judge(_perfect(data), gone, data, max_drop_points=99).check("size medium")
+    assert size is not None
+    assert size.verdict == "failed"
+
+
 def test_lower_thresholds_buy_nothing() -> None:
     """The candidate sees every head, but only among louder false alarms: at equal alarms it finds none."""
     data = _heads(40)

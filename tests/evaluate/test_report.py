@@ -111,7 +111,9 @@ def test_boxes_and_scores_are_told_apart(capsys: pytest.CaptureFixture[str]) -> 
     assert "98.1 %</span>" in page or "98.1 % of 212" in page
     assert "0.021 (-0.004)" in page
     print_report(a_report())
-    assert "INT8 against 3. distill: 98.1 % of 212 boxes found again, boxes overlap by 0.962" in capsys.readouterr().out
+    assert (
+        "INT8 against 3. distill: 98.1 % of 212 boxes reported again, boxes overlap by 0.962" in capsys.readouterr().out
+    )
 
 
 def test_json_has_what_later_work_reads() -> None:

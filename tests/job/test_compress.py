@@ -14,9 +14,12 @@ import pytest
 import torch
 
 from helmlite.compress.checkpoint import save_checkpoint
+from helmlite.data.load import load_dataset, match_classes
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
 from helmlite.detector.tiny import new_tiny
+from helmlite.evaluate.accuracy import load_predictions
+from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.job.explain import explain
 from helmlite.job.plan import plan
 from helmlite.job.prepare import CompressSettings
@@ -130,6 +133,43 @@ def test_the_bundle_runs(run: tuple[Path, subprocess.CompletedProcess[str]]) -> 
     assert manifest.input_size == 96
     assert len(manifest.thresholds.by_class) == 2
     assert "val" in manifest.thresholds.rule
+
+
+def test_the_thresholds_are_chosen_on_what_the_result_finds(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out = run[0] / "out"
+    bundle, report = read_bundle(out / "bundle"), json.loads((out / "report.json").read_text())
+    val = match_classes(load_dataset(run[0] / "scenes" / "data.yaml", "val"), bundle.manifest.classes)
+    row = report["result"]["name"].replace(" ", "-").replace(".", "").lower()
+    (found,) = (out / "predictions").glob(f"{row}-*/val.json")
+    assert bundle.manifest.thresholds == choose_thresholds(load_predictions(found, val), val)
+    metrics = bundle.manifest.metrics
+    assert metrics["test_map"] == report["result"]["map"]
+    assert metrics["size_bytes"] == report["result"]["size_bytes"]
+    assert metrics["times_faster"] == report["speedup"]
+
+
+def test_the_training_is_drawn(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    (curve,) = json.loads((run[0] / "out" / "report.json").read_text())["curves"]
+    assert curve["title"] == "3. distill"
+    assert len(curve["lines"]) > 3  # of the task and of the teacher
+    assert "loss" not in curve["lines"]
+    assert all(len(points) == 1 for points in curve["lines"].values())  # one epoch
+
+
+def test_a_latency_is_not_measured_on_the_machine_that_only_trains(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "small.toml"
+    recipe.write_text(_RECIPE.replace("macs_ratio", "latency_ratio"))
+    words = ["compress", run[0] / "model", "--data", run[0] / "scenes" / "data.yaml", "--recipe", recipe]
+    start = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()"]
+    command = [*start, *map(str, words), "--out", str(tmp_path / "out"), "--train-only"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "step 2 (prune) goes by latency" in done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_command_takes_up_what_is_done(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from helmlite.detector.detector import Detector
+from helmlite.detector.fit_state import detector_sha256, json_sha256
 from helmlite.files import write_whole
 
 
@@ -36,12 +37,14 @@ LayerClock = Callable[[Sequence[Detector], int], Sequence[LayerTimes]]
 
 
 def measured_once(
-    clock: LayerClock, detectors: Sequence[Detector], input_size: int, path: Path
+    clock: LayerClock, detectors: Sequence[Detector], input_size: int, folder: Path
 ) -> tuple[LayerTimes, ...]:
     """What the clock says, or what it said when it was first asked: a run that goes on makes the same choices again.
 
-    path: the file that keeps it
+    folder: keeps the answers, each under the hash of these detectors and this size
     """
+    asked = json_sha256({"detectors": [detector_sha256(item) for item in detectors], "input_size": input_size})
+    path = folder / f"layer-times-{asked[:12]}.json"
     if path.is_file():
         return tuple(LayerTimes(**item) for item in json.loads(path.read_text(encoding="utf-8")))
     found = tuple(clock(detectors, input_size))

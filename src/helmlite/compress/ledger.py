@@ -6,8 +6,9 @@ Either is   rest + sum over convolutions of rate * multiply-accumulates:
     latency                rate = measured time / multiply-accumulates of that convolution, at its present width
 
 The second is a straight line through what was measured.  Kernels are not straight lines (a thin layer waits for
-memory, an odd width wastes lanes), so it holds for small cuts, and pruning in rounds measures anew before each
-(as HALP, Shen 2022, arXiv 2110.10811, does with a table of measured widths).
+memory, an odd width wastes lanes), and operators beside convolutions, which get a little cheaper too, are taken as
+they are.  So it holds for small cuts, and pruning in rounds measures anew before each (HALP, Shen 2022, arXiv
+2110.10811, has a table of measured widths instead).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Ledger:
     """The cost of a network while channels go.  left: what remains, in `unit`."""
 
     def __init__(self, costs: tuple[ConvCost, ...], rest: float, rates: Mapping[str, float], unit: str) -> None:
-        """rest: what no channel count changes; rates: module path -> cost of one multiply-accumulate."""
+        """rest: what is taken as unchanged; rates: module path -> cost of one multiply-accumulate."""
         self._outputs = {cost.path: float(cost.out_channels) for cost in costs}
         self._inputs = {cost.path: float(cost.in_channels) for cost in costs}
         self._depthwise = {cost.path for cost in costs if cost.groups == cost.in_channels > 1}

@@ -25,6 +25,8 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.ema import every_tensor
 from helmlite.files import write_whole
 
+METRICS_NAME = "metrics.jsonl"
+
 
 @dataclass(frozen=True)
 class EpochPlan:
@@ -98,12 +100,12 @@ def write_state(workspace: Path, state: FitState, made_from: Mapping[str, str]) 
     }
     write_whole(workspace / "state.safetensors", save(plain, {"fit": json.dumps(about)}))
     lines = [json.dumps(epoch) + "\n" for epoch in state.history]
-    write_whole(workspace / "metrics.jsonl", "".join(lines).encode())
+    write_whole(workspace / METRICS_NAME, "".join(lines).encode())
 
 
 def seconds_trained(workspace: Path) -> float:
     """What all finished epochs of a training took, those before an interruption too; 0 where nothing was trained."""
-    path = workspace / "metrics.jsonl"
+    path = workspace / METRICS_NAME
     if not path.is_file():
         return 0.0
     return float(sum(json.loads(line).get("seconds", 0.0) for line in path.read_text(encoding="utf-8").splitlines()))

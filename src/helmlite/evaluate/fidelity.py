@@ -6,15 +6,14 @@ Fidelity   a model against another of which it is a copy in lower precision: wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from helmlite.boxes import box_iou
-from helmlite.data.roles import Class
+from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions
-from helmlite.runtime.agreement import compare
 
 REPORTED_SCORE = 0.25
 _PARTNER_IOU = 0.5
@@ -47,8 +46,8 @@ class Fidelity:
     """What a model makes of the boxes that another reports.
 
     against:     name of the other;  boxes: that it reports (score of at least 0.25)
-    matched:     share of them that this model also finds, same class, IoU of at least 0.5, at whatever score
-    box_iou:     mean overlap of those pairs;  None where there are none
+    matched:     share of them that this model reports as well: same class, IoU of at least 0.5, score of at least 0.25
+    box_iou:     mean overlap of all pairs, those included whose score fell below that;  None where there are none
     score_error: mean absolute difference of their scores;  score_shift: mean difference, negative where scores fell
     """
 
@@ -63,7 +62,7 @@ class Fidelity:
         """One line, in which boxes and scores are apart."""
         if self.matched is None:
             return f"against {self.against}: it reports no box to compare with"
-        text = f"against {self.against}: {100 * self.matched:.1f} % of {self.boxes} boxes found again"
+        text = f"against {self.against}: {100 * self.matched:.1f} % of {self.boxes} boxes reported again"
         if self.box_iou is None or self.score_error is None or self.score_shift is None:
             return text
         return (
@@ -72,31 +71,47 @@ class Fidelity:
         )
 
 
-def measure_fidelity(against: str, reference: Predictions, found: Predictions, classes: Sequence[Class]) -> Fidelity:
+def measure_fidelity(against: str, reference: Predictions, found: Predictions) -> Fidelity:
     """How far `found` is from `reference`, over the pictures that both could read.
 
-    Both hold detections down to low scores, so that a score that fell below 0.25 is a shift and not a lost box.
+    Both hold detections down to low scores, so that how far a score fell is known also where it fell below 0.25.
     """
     theirs = dict(zip(found.indices, found.detections, strict=True))
-    boxes, overlaps, differences = 0, [], []
+    boxes, again = 0, 0
+    overlaps: list[float] = []
+    differences: list[float] = []
     for index, detections in zip(reference.indices, reference.detections, strict=True):
         if index not in theirs:
             continue
         reported, other = detections.above(REPORTED_SCORE), theirs[index]
         boxes += len(reported)
-        pairs = compare(reported, other, classes, classes, _PARTNER_IOU).same
-        if pairs:
-            left, right = (np.array(side) for side in zip(*pairs))
-            overlaps += [box_iou(reported.boxes_xyxy[left], other.boxes_xyxy[right]).diagonal()]
-            differences += [other.scores[right] - reported.scores[left]]
+        for overlap, score, other_score in _pairs(reported, other):
+            overlaps.append(overlap)
+            differences.append(other_score - score)
+            again += other_score >= REPORTED_SCORE
     if not overlaps:
         return Fidelity(against, boxes, 0.0 if boxes else None, None, None, None)
-    overlap, difference = np.concatenate(overlaps), np.concatenate(differences)
     return Fidelity(
         against=against,
         boxes=boxes,
-        matched=len(overlap) / boxes,
-        box_iou=float(overlap.mean()),
-        score_error=float(np.abs(difference).mean()),
-        score_shift=float(difference.mean()),
+        matched=again / boxes,
+        box_iou=float(np.mean(overlaps)),
+        score_error=float(np.abs(differences).mean()),
+        score_shift=float(np.mean(differences)),
     )
+
+
+def _pairs(reported: Detections, other: Detections) -> Iterator[tuple[float, float, float]]:
+    """(overlap, score, other's score) of each reported box and the best-scored free one that covers it, best first.
+
+    By score and not by overlap, since among a model's faint boxes there is always one that fits a little better.
+    """
+    fits = box_iou(reported.boxes_xyxy, other.boxes_xyxy)
+    fits[reported.labels[:, None] != other.labels[None, :]] = 0
+    used: set[int] = set()
+    for row in np.argsort(-reported.scores, kind="stable").tolist():
+        partners = [int(column) for column in np.flatnonzero(fits[row] >= _PARTNER_IOU) if column not in used]
+        if partners:
+            best = max(partners, key=lambda column: float(other.scores[column]))
+            used.add(best)
+            yield float(fits[row, best]), float(reported.scores[row]), float(other.scores[best])

@@ -307,7 +307,7 @@ def _files(report: RunReport) -> str:
         )
     if copies:
         head = (
-            '<tr><th>in lower precision</th><th class="text">copy of</th><th>of its boxes<br>found again</th>'
+            '<tr><th>in lower precision</th><th class="text">copy of</th><th>of its boxes<br>reported again</th>'
             "<th>their overlap<br>mean IoU</th><th>scores apart<br>mean (shift)</th></tr>"
         )
         parts.append(

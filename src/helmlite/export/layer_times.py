@@ -20,6 +20,7 @@ from helmlite.runtime.bench import drawn_picture
 from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.profile import operator_times_ms
 
+_ACTIVATIONS = frozenset({"Relu", "Clip", "Sigmoid", "Mul", "HardSwish", "HardSigmoid", "LeakyRelu"})
 _MARK = re.compile(r"helmlite_conv_(\d+)_")
 
 
@@ -59,13 +60,28 @@ def _export_marked(detector: Detector, path: Path, input_size: int) -> list[str]
     expected = [_kernel_shape(folded, item.path) for item in costs]
     if [shapes.get(node.input[1]) for node in nodes] != expected:
         raise ValueError("The exported file's convolutions are not those of the network, in its order.")
-    marks = {node.output[0]: f"helmlite_conv_{index}_" for index, node in enumerate(nodes)}
-    for node in model.graph.node:  # runtimes name a convolution by its node, or by the tensor that it gives
+    marks = _marks(model.graph, [node.output[0] for node in nodes])
+    for node in model.graph.node:  # runtimes name an operator by its node, or by the tensor that it gives
         node.name = marks.get(node.output[0], node.name)
         for tensors in (node.input, node.output):
             tensors[:] = [marks.get(name, name) for name in tensors]
     write_whole(path, model.SerializeToString())
     return [item.path for item in costs]
+
+
+def _marks(graph: Any, convolutions: Sequence[str]) -> dict[str, str]:
+    """Tensor -> its new name: that of each convolution, and of the activation behind it, which is fused or shrinks."""
+    owner = {name: index for index, name in enumerate(convolutions)}
+    constants = {item.name for item in graph.initializer}
+    marks = {name: f"helmlite_conv_{index}_" for name, index in owner.items()}
+    for node in graph.node:
+        owners = {owner.get(name) for name in node.input if name and name not in constants}
+        if node.op_type in _ACTIVATIONS and len(owners) == 1 and None not in owners:
+            (index,) = owners
+            owner[node.output[0]] = index  # type: ignore[assignment]
+            marks[node.output[0]] = f"helmlite_conv_{index}_act_{len(marks)}"
+    outputs = {item.name for item in graph.output}
+    return {name: mark for name, mark in marks.items() if name not in outputs}
 
 
 def _kernel_shape(detector: Detector, path: str) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) 
         folder = f"{number}-{step.name}-{step.folder.name.rsplit('-', 1)[-1]}"
         made = _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
         last_float = next(item.name for item in reversed(chain) if item.precision == "f32")
-        chain.append(replace(made, copy_of=last_float if made.precision == "int8" else ""))
+        chain.append(replace(made, copy_of=last_float if step.name == "quantize" else ""))
     wanted = "bf16" in prepared.target.precisions and has_bf16(prepared.target.runtime)
     return chain + (in_bf16(chain, size) if wanted else [])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import helmlite
+from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
@@ -31,7 +32,16 @@ from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
-from helmlite.job.measure import Seen, check_exports, fidelity_of, look, recall_at_equal_alarms, speedup_factors
+from helmlite.job.curves import training_curves
+from helmlite.job.measure import (
+    Seen,
+    check_exports,
+    export_defects,
+    fidelity_of,
+    look,
+    recall_at_equal_alarms,
+    speedup_factors,
+)
 from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
@@ -55,7 +65,7 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     at_size = next(item for item in candidates if item.input_size == prepared.input_size)
     peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
     candidates += [peer] if peer else []
-    log("export: files held against their detectors")
+    log("parity: files held against their detectors")
     parities = check_exports(candidates, _pictures(prepared.val, _COMPARED_PICTURES))
     seen = {item.name: _look(item, prepared, log) for item in candidates}
     log("speed: all artifacts in turn")
@@ -74,9 +84,16 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
 def train(settings: CompressSettings, log: Log) -> None:
     """The recipe's steps and nothing else.  `compress` with the same settings goes on from there, on any machine.
 
-    Raises ValueError as `compress` does.
+    Raises ValueError as `compress` does, and for a step that measures the target, which this machine is not.
     """
-    _steps(prepare(settings), log)
+    prepared = prepare(settings)
+    for number, step in enumerate(prepared.recipe.steps, start=1):
+        if isinstance(step, Prune) and step.latency_ratio is not None:
+            raise ValueError(
+                f"--train-only: step {number} (prune) goes by latency, which must be measured on the machine that is "
+                "like the box. Run the whole command there, or give macs_ratio instead of latency_ratio."
+            )
+    _steps(prepared, log)
 
 
 def _steps(prepared: Prepared, log: Log) -> list[StepResult]:
@@ -161,14 +178,15 @@ def _report(
         gate=gate,
         data=_data_used(prepared),
         steps=tuple(rows[item.name] for item in candidates[1:] if item.in_chain and item is not result),
-        references=tuple(rows[item.name] for item in candidates if not item.in_chain),
+        references=tuple(rows[item.name] for item in candidates if not item.in_chain and item is not result),
         speedup=whole,
         speedup_factors=_factors(chain, timings),
         map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed),
         heads=_head_changes(prepared, before, after),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=(*prepared.settings.notes, *_notes(prepared)),
+        notes=(*prepared.settings.notes, *_notes(prepared), *export_defects(candidates, parities)),
+        curves=training_curves(prepared.settings.out / "steps"),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("helmlite", "torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
         measured_on={
@@ -213,7 +231,7 @@ def _row(
         precision=precision_name(item.precision),
         note=item.note,
         parity=parities.get(item.name),
-        fidelity=fidelity_of(item, seen, prepared.test),
+        fidelity=fidelity_of(item, seen),
     )
 
 
@@ -247,7 +265,15 @@ def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: Run
         precision=result.precision,
         target=prepared.target.name,
         thresholds=choose_thresholds(seen.val, prepared.val),
-        metrics={"test_map": seen.accuracy.map, "test_map50": seen.accuracy.map50, "gate": report.gate.verdict},
+        metrics={
+            "test_map": seen.accuracy.map,
+            "test_map50": seen.accuracy.map50,
+            "test_recall_no_helmet": report.result.recall_no_helmet,
+            "latency_ms_median": report.result.latency_ms_median,
+            "times_faster": report.speedup,
+            "size_bytes": report.result.size_bytes,
+            "gate": report.gate.verdict,
+        },
         provenance={
             "helmlite": helmlite.__version__,
             "model": prepared.settings.model,
