@@ -26,7 +26,7 @@ from helmlite.data.load import load_dataset, match_classes
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.evaluate.accuracy import measure_accuracy, predict_all
-from helmlite.export.layer_times import measure_layer_times
+from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.runtime.bench import ratio, time_predictors
 from helmlite.runtime.bundle import BundlePredictor
@@ -46,9 +46,7 @@ def main() -> int:
     train = match_classes(load_dataset(arguments.data, "train"), detector.classes)
     pictures = match_classes(load_dataset(arguments.data, arguments.split), detector.classes)
 
-    def clock(detectors, input_size):  # type: ignore[no-untyped-def]
-        return measure_layer_times(detectors, input_size, runtime)
-
+    clock = layer_clock(runtime)
     with tempfile.TemporaryDirectory() as folder:
         context = Context(
             train,

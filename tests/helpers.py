@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -37,3 +41,9 @@ def halved(detector: Detector, input_size: int) -> tuple[ChannelGroups, Choice, 
     floors = smallest_steps(groups, 0.1)
     choice = choose_units(groups, group_l2(detector, groups), ledger, ledger.left / 2, 8, floors)
     return groups, choice, cut(detector, groups, choice)
+
+
+def helmlite_command(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """`helmlite ...` as a user types it, in a process of its own."""
+    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

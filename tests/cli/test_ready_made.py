@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -19,14 +17,10 @@ from helmlite.data.scenes import write_scenes
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs
 from helmlite.detector.tiny import new_tiny
+from helpers import helmlite_command
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _READMES = ("README.md", "README.zh-CN.md")
-
-
-def _helmlite(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def _tiny() -> Detector:
@@ -43,13 +37,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_public_models_are_listed_with_both_licences() -> None:
-    done = _helmlite("models", "list")
+    done = helmlite_command("models", "list")
     assert done.returncode == 0, done.stderr
     assert all(word in done.stdout for word in ("helmet-yolo12m", "MIT", "AGPL-3.0"))
 
 
 def test_an_unknown_model_is_one_line_that_names_the_known_ones() -> None:
-    done = _helmlite("models", "get", "helmet-yolo99")
+    done = helmlite_command("models", "get", "helmet-yolo99")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "helmet-yolo12m" in done.stderr
@@ -57,13 +51,14 @@ def test_an_unknown_model_is_one_line_that_names_the_known_ones() -> None:
 
 @pytest.mark.slow
 def test_inspect_prints_draws_and_writes_the_same_layers(made: Path, tmp_path: Path) -> None:
-    done = _helmlite("inspect", made / "model", "--plot", tmp_path / "layers.png", "--json", tmp_path / "layers.json")
+    plot, numbers = tmp_path / "layers.png", tmp_path / "layers.json"
+    done = helmlite_command("inspect", made / "model", "--plot", plot, "--json", numbers)
     assert done.returncode == 0, done.stderr
-    layers = json.loads((tmp_path / "layers.json").read_text())
+    layers = json.loads(numbers.read_text())
     assert all(layer["path"] in done.stdout for layer in layers)
     assert sum(layer["macs"] for layer in layers) == count_macs(_tiny().network, 160)
     assert all(layer["time_ms"] > 0 for layer in layers)
-    assert cv2.imread(str(tmp_path / "layers.png")).shape[0] > 400
+    assert cv2.imread(str(plot)).shape[0] > 400
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -76,7 +71,7 @@ def test_shipped_recipes_say_what_they_are_for(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(recipe_names()) - {"fast"}))
 def test_shipped_recipes_have_a_plan_for_a_small_detector(made: Path, tmp_path: Path, name: str) -> None:
     words = ["--data", made / "scenes" / "data.yaml", "--recipe", name, "--minutes", "5", "--input-size", "96"]
-    done = _helmlite("compress", made / "model", *words, "--out", tmp_path / "out", "--dry-run")
+    done = helmlite_command("compress", made / "model", *words, "--out", tmp_path / "out", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "times faster" in done.stdout
     assert "training: 5 minutes on 8 pictures" in done.stdout
@@ -86,7 +81,7 @@ def test_shipped_recipes_have_a_plan_for_a_small_detector(made: Path, tmp_path: 
 @pytest.mark.slow
 def test_a_recipe_that_is_too_much_for_a_small_detector_is_one_line(made: Path, tmp_path: Path) -> None:
     words = ["--data", made / "scenes" / "data.yaml", "--recipe", "fast", "--input-size", "96", "--dry-run"]
-    done = _helmlite("compress", made / "model", *words, "--out", tmp_path / "out")
+    done = helmlite_command("compress", made / "model", *words, "--out", tmp_path / "out")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "18% of the MACs cannot be reached" in done.stderr
@@ -94,7 +89,7 @@ def test_a_recipe_that_is_too_much_for_a_small_detector_is_one_line(made: Path, 
 
 @pytest.mark.matrix
 def test_the_demo_goes_the_whole_way(tmp_path: Path) -> None:
-    done = _helmlite("demo", "--out", tmp_path / "demo", "--minutes", "0.5")
+    done = helmlite_command("demo", "--out", tmp_path / "demo", "--minutes", "0.5")
     assert done.returncode in (0, 3, 4), done.stderr
     assert "drawn by helmlite" in done.stdout
     assert (tmp_path / "demo" / "run" / "bundle" / "manifest.json").is_file()
@@ -129,4 +124,4 @@ def test_the_readme_names_commands_that_there_are(readme: str) -> None:
     text = (_REPOSITORY / readme).read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^    |`)helmlite ([a-z]+)", text, re.M))
     assert {"compress", "detect", "inspect"} <= named
-    assert named <= set(re.findall(r"^\W*([a-z]+)\b", _helmlite("--help").stdout, re.M))
+    assert named <= set(re.findall(r"^\W*([a-z]+)\b", helmlite_command("--help").stdout, re.M))

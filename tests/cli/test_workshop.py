@@ -15,11 +15,7 @@ import torch
 from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from helmlite.data.roles import with_roles
 from helmlite.detector.tiny import new_tiny
-
-
-def _helmlite(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "ignore", "-c", "from helmlite.cli import main; main()", *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+from helpers import helmlite_command
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = _helmlite("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out)
+    done = helmlite_command("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out)
     assert done.returncode == 0, done.stderr
     assert "trained on 4 pictures at 64 px" in done.stdout
     assert load_checkpoint(out).edits == ()
@@ -60,7 +56,7 @@ def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, 
 )
 def test_wrong_input_is_one_line_and_exit_2(made: Path, tmp_path: Path, words: list[str], message: str) -> None:
     places = {"MODEL": str(made / "model"), "DATA": str(made / "data.yaml")}
-    done = _helmlite("finetune", *[places.get(word, word) for word in words], "--out", tmp_path / "out")
+    done = helmlite_command("finetune", *[places.get(word, word) for word in words], "--out", tmp_path / "out")
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
@@ -107,7 +103,7 @@ def bad(made: Path) -> Path:
 )
 def test_compress_refuses_wrong_input_in_one_line(bad: Path, tmp_path: Path, words: list[str], message: str) -> None:
     known = {"model", "evil.pt", "truncated.pt", "segments.pt", "all.yaml", "cats.yaml", "nothing.yaml"}
-    done = _helmlite(
+    done = helmlite_command(
         "compress", *[str(bad / word) if word in known else word for word in words], "--out", tmp_path / "out"
     )
     assert done.returncode == 2

@@ -75,19 +75,27 @@ class Prune:
         for edit, earlier in (("insert_quantizers", "quantize"), ("fold_batchnorm", "fold_batchnorm")):
             if detector.has_edit(edit):
                 raise TechniqueOrderError(f"prune cannot follow {earlier}: put prune before {earlier}.")
-        floors = smallest_steps(build_channel_groups(family_of(detector), detector.network), self.min_keep)
+        before = count_macs(detector.network, context.input_size)
+        floors: list[int] = []
         current = detector
         for step in range(1, self.rounds + 1):
-            ledger, target = self._ledger_and_target(detector, current, step, context)
-            current = self._cut(current, ledger, target, floors, context)
-            left = count_macs(current.network, context.input_size) / count_macs(detector.network, context.input_size)
+            groups = build_channel_groups(family_of(current), current.network)
+            floors = floors or smallest_steps(groups, self.min_keep)
+            ledger, target = self._ledger_and_target(detector, current, before, step, context)
+            current = self._cut(current, groups, ledger, target, floors, context)
+            left = count_macs(current.network, context.input_size) / before
             context.log(f"prune: round {step} of {self.rounds}, {left:.1%} of the multiply-accumulates left")
         return current if self.latency_ratio is None else self._corrected(detector, current, floors, context)
 
     def _cut(
-        self, current: Detector, ledger: Ledger, target: float, floors: Sequence[int], context: Context
+        self,
+        current: Detector,
+        groups: ChannelGroups,
+        ledger: Ledger,
+        target: float,
+        floors: Sequence[int],
+        context: Context,
     ) -> Detector:
-        groups = build_channel_groups(family_of(current), current.network)
         choice = choose_units(
             groups, self._scores(current, groups, context), ledger, target, context.channel_multiple, floors
         )
@@ -101,11 +109,13 @@ class Prune:
             target = before.total * self.latency_ratio  # type: ignore[operator]
             if now.total <= target * _NEAR_ENOUGH or not remaining:
                 break
-            current = self._cut(current, latency_ledger(current, context.input_size, now), target, floors, context)
+            groups = build_channel_groups(family_of(current), current.network)
+            ledger = latency_ledger(current, context.input_size, now)
+            current = self._cut(current, groups, ledger, target, floors, context)
         return current
 
     def _ledger_and_target(
-        self, original: Detector, current: Detector, step: int, context: Context
+        self, original: Detector, current: Detector, before_macs: int, step: int, context: Context
     ) -> tuple[Ledger, float]:
         """The present cost, and what may be left of it after this round: the same share of what is left in each."""
         share = step / self.rounds
@@ -113,7 +123,6 @@ class Prune:
             before, now = self._times(original, current, context)
             return latency_ledger(current, context.input_size, now), before.total * self.latency_ratio**share
         assert self.macs_ratio is not None
-        before_macs = count_macs(original.network, context.input_size)
         return macs_ledger(current, context.input_size), before_macs * self.macs_ratio**share
 
     def _times(self, original: Detector, current: Detector, context: Context) -> tuple[LayerTimes, ...]:
