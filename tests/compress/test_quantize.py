@@ -244,7 +244,7 @@ def test_the_plan_names_its_pictures(quantized: Detector, data: Dataset) -> None
 
 def test_wrong_order_is_explained(quantized: Detector, data: Dataset) -> None:
     where = context(data, quantized)
-    with pytest.raises(TechniqueOrderError, match="quantized already"):
+    with pytest.raises(TechniqueOrderError, match="it is done once"):
         Quantize().apply(quantized, where)
     with pytest.raises(TechniqueOrderError, match="put activation before quantize"):
         ReplaceActivation().apply(quantized, where)

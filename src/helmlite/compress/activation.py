@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from helmlite.compress.technique import Context, TechniqueOrderError
+from helmlite.compress.order import check_follows
+from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 
 REPLACEMENTS: Mapping[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "relu6": nn.ReLU6, "hardswish": nn.Hardswish}
@@ -40,8 +41,7 @@ class ReplaceActivation:
 
         Raises ValueError where nothing is there to replace, TechniqueOrderError after quantization.
         """
-        if detector.has_edit("insert_quantizers"):
-            raise TechniqueOrderError("activation cannot follow quantize: put activation before quantize.")
+        check_follows(self.name, detector)
         paths = tuple(path for path in silu_paths(detector.network) if self._is_chosen(path))
         if not paths:
             where = f" below {', '.join(self.only)}" if self.only else ""

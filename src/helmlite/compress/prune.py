@@ -24,7 +24,8 @@ from helmlite.compress.importance import IMPORTANCES, Scores, group_l2, taylor
 from helmlite.compress.keep_channels import KeepChannels, KeptConv
 from helmlite.compress.layer_times import LayerTimes, measured_once
 from helmlite.compress.ledger import Ledger, latency_ledger, macs_ledger
-from helmlite.compress.technique import Context, TechniqueOrderError
+from helmlite.compress.order import check_follows
+from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Detector
@@ -72,9 +73,7 @@ class Prune:
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels.  Raises TechniqueOrderError after quantization or BatchNorm folding."""
-        for edit, earlier in (("insert_quantizers", "quantize"), ("fold_batchnorm", "fold_batchnorm")):
-            if detector.has_edit(edit):
-                raise TechniqueOrderError(f"prune cannot follow {earlier}: put prune before {earlier}.")
+        check_follows(self.name, detector)
         before = count_macs(detector.network, context.input_size)
         floors: list[int] = []
         current = detector

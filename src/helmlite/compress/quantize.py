@@ -23,9 +23,10 @@ from helmlite.compress.calibration_pictures import CalibrationPictures
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
 from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.order import check_follows
 from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.quantize_points import ATTENTION, Points, choose_points
-from helmlite.compress.technique import Context, TechniqueOrderError
+from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import trace
 
@@ -78,8 +79,7 @@ class Quantize:
         Raises ValueError without calibration pictures, TechniqueOrderError where it is quantized already and
         DeadDetectorError where nothing is left of its scores.
         """
-        if detector.has_edit("insert_quantizers"):
-            raise TechniqueOrderError("quantize cannot follow quantize: the detector is quantized already.")
+        check_follows(self.name, detector)
         check_paths(detector.network, self.keep_float)
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))

@@ -31,8 +31,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import helmlite
 from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
+from helmlite.compress.order import check_order
 from helmlite.compress.technique import Context, Technique, WithOutside
-from helmlite.compress.techniques import TECHNIQUES, check_order
+from helmlite.compress.techniques import TECHNIQUES
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import seconds_trained
 
@@ -120,7 +121,7 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
     if len(places) != len(stated["step"]):  # written in another way that TOML allows
         places = [f"{where}, step {number}" for number in range(1, len(stated["step"]) + 1)]
     steps = tuple(_step(item, place, minutes) for item, place in zip(stated["step"], places, strict=True))
-    check_order(steps)
+    check_order(step.name for step in steps)
     size = stated.get("input_size")
     if size is not None and (not isinstance(size, int) or size < 32 or size % 32):
         raise ValueError(f"{where}: input_size must be a multiple of 32; got {size}.")

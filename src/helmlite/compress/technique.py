@@ -37,6 +37,7 @@ class Context:
     channel_multiple: channel counts are kept at multiples of this, as the target's kernels like it
     device:     where training and gradients compute: "auto" (a GPU where there is one), "cpu" or "cuda"
     layer_clock: measures convolutions on the target, for techniques that go by latency; None where there is no target
+    val:        the tuning split, for techniques that choose by accuracy; None where there is none (they use `data`)
     """
 
     data: Dataset
@@ -49,6 +50,7 @@ class Context:
     channel_multiple: int = 8
     device: str = "auto"
     layer_clock: LayerClock | None = None
+    val: Dataset | None = None
 
     def seconds_left(self) -> float | None:
         """Time until the deadline, or None where there is none."""

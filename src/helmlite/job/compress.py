@@ -115,6 +115,7 @@ def _context(prepared: Prepared, log: Log) -> Context:
         channel_multiple=prepared.target.channel_multiple,
         device=prepared.settings.device,
         layer_clock=layer_clock(prepared.target.runtime),
+        val=prepared.val,
     )
 
 
