@@ -49,7 +49,7 @@ CANNOT_FOLLOW: Mapping[str, frozenset[str]] = {
 
 def check_follows(name: str, detector: Detector) -> None:
     """Raises TechniqueOrderError where `detector` has been through something that must come after `name`."""
-    for edit in detector.edits:
+    for edit in reversed(detector.edits):  # the last one is what the user knows by name
         _check_pair(_TECHNIQUE_OF_EDIT.get(edit.kind, edit.kind), name)
 
 
