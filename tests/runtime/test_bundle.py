@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import helmlite.runtime.bundle
 from helmlite.data.roles import with_roles
 from helmlite.runtime.bundle import Bundle, BundleError, BundlePredictor, Thresholds, is_bundle, open_predictor
 from helmlite.runtime.decode import Selection
@@ -136,6 +137,19 @@ def test_a_bf16_bundle_runs_in_f32_where_there_is_no_bf16(make_bundle: MakeBundl
     )
     with pytest.raises(ValueError, match="no BF16"):
         BundlePredictor(make_bundle(folder="asked"), "onnxruntime", precision="bf16")
+
+
+def test_eight_bit_weights_on_a_processor_whose_sums_overflow_are_said(
+    make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = make_bundle(precision="int8", runtime="openvino", quantization={"weight_bits": 8})
+    safe = make_bundle(folder="safe", precision="int8", runtime="openvino", quantization={"weight_bits": 7})
+    monkeypatch.setattr(helmlite.runtime.bundle, "int8_weight_bits", lambda machine: 7)
+    assert "has no VNNI" in BundlePredictor(full, threads=1).remarks[0]
+    assert BundlePredictor(full, "onnxruntime", threads=1).remarks == ()
+    assert BundlePredictor(safe, threads=1).remarks == ()
+    monkeypatch.setattr(helmlite.runtime.bundle, "int8_weight_bits", lambda machine: 8)
+    assert BundlePredictor(full, threads=1).remarks == ()
 
 
 @pytest.mark.parametrize(("verdict", "said"), [("failed", "Gate: failed"), ("undecided", "Gate: undecided")])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from helmlite.runtime.machine import (
     cpu_flags,
     cpu_quota,
     installed_versions,
+    int8_weight_bits,
     read_machine,
     temperatures,
     usable_cores,
@@ -63,6 +65,23 @@ def test_arm_and_x86_flags(tmp_path: Path) -> None:
     assert cpu_flags(other) == expected
     assert read_machine(other).cpu == "Intel(R) Xeon(R) Platinum 8480+"
     assert read_machine(other).memory_bytes == 16384 * 1024
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "bits"),
+    [
+        ("x86_64", ("avx2",), 7),
+        ("AMD64", (), 7),
+        ("x86_64", ("avx2", "avx512"), 7),
+        ("x86_64", ("avx2", "avx_vnni"), 8),
+        ("x86_64", ("avx512", "avx512_vnni"), 8),
+        ("aarch64", ("neon",), 8),
+    ],
+)
+def test_seven_bits_where_sums_would_overflow(architecture: str, flags: tuple[str, ...], bits: int) -> None:
+    found = replace(read_machine(), architecture=architecture, flags=flags)
+    assert int8_weight_bits(found) == bits
+    assert 2 * 255 * 63 < 2**15 <= 2 * 255 * 127  # two products in 16 bits
 
 
 def test_macos_flags_come_from_sysctl(tmp_path: Path) -> None:

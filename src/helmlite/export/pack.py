@@ -141,6 +141,7 @@ def _default_thresholds(detector: Detector) -> Thresholds:
 def _summary(plan: QuantizationPlan) -> dict[str, Any]:
     return {
         "bits": 8,
+        "weight_bits": max((point.bits for point in plan.weights().values()), default=8),
         "weights": len(plan.weights()),
         "values": len(plan.edges()),
         "calibration": dict(plan.calibration),

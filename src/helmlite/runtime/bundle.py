@@ -14,6 +14,7 @@ from helmlite.data.roles import Class
 from helmlite.detections import Detections, Image
 from helmlite.runtime.bare_onnx import Adapt, Outputs, describe_bare, keep_outputs
 from helmlite.runtime.decode import Selection, decode_maps, place, select
+from helmlite.runtime.machine import int8_weight_bits, read_machine
 from helmlite.runtime.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -244,6 +245,7 @@ def _open_bundle(
     if precision is None and wanted == "bf16" and not has_bf16(chosen):
         remarks.append(f"The bundle asks for bf16, which {chosen} does not have on this machine. Ran in f32.")
         wanted = "f32"
+    remarks += _overflow_remark(manifest, chosen, wanted)
     return open_session(path, chosen, threads, wanted, manifest.input_size), remarks
 
 
@@ -255,6 +257,17 @@ def _gate_remark(manifest: Manifest) -> list[str]:
         "lost more than was allowed" if verdict == "failed" else "could not be proved to lose no more than allowed"
     )
     return [f"Gate: {verdict}. This model {meaning}; the report of its run says what."]
+
+
+def _overflow_remark(manifest: Manifest, runtime: str, precision: str) -> list[str]:
+    if precision != "int8" or runtime != "openvino":
+        return []
+    if manifest.quantization.get("weight_bits", 8) <= int8_weight_bits(read_machine()):
+        return []
+    return [
+        "This processor has no VNNI: INT8 sums can overflow with this model's 8-bit weights, and its answers differ "
+        "from what was measured. Compress it on a machine of this kind, which takes 7 bits, or run it in ONNX Runtime."
+    ]
 
 
 def has_bf16(runtime: str) -> bool:

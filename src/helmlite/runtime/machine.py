@@ -28,6 +28,7 @@ _FLAGS = {
     "hw.optional.arm.feat_dotprod": "dotprod", "hw.optional.arm.feat_i8mm": "i8mm",
     "hw.optional.arm.feat_bf16": "bf16", "hw.optional.arm.feat_fp16": "fp16", "hw.optional.neon": "neon",
 }  # fmt: skip
+_WIDE_SUMS = {"avx512_vnni", "avx_vnni", "amx_int8"}  # x86 that adds INT8 products in 32 bits
 RUNTIME_PACKAGES = ("onnxruntime", "openvino", "ncnn", "ai-edge-litert", "torch")
 
 
@@ -105,6 +106,16 @@ def cpu_flags(root: Path = Path("/"), darwin: dict[str, str] | None = None) -> t
     if listed:
         found |= {_FLAGS[flag] for flag in listed.group(1).split() if flag in _FLAGS}
     return tuple(sorted(found))
+
+
+def int8_weight_bits(machine: Machine) -> int:
+    """Bits that INT8 weights may have here without overflow: 7 on x86 without VNNI, else 8.
+
+    Without VNNI, x86 adds two products of an unsigned and a signed byte in 16 bits and clips (`vpmaddubsw`):
+    2 * 255 * 127 does not fit, 2 * 255 * 63 does.  OpenVINO's files then answer otherwise than they should.
+    """
+    is_x86 = machine.architecture.lower() in ("x86_64", "amd64", "i686")
+    return 7 if is_x86 and not set(machine.flags) & _WIDE_SUMS else 8
 
 
 def clock_khz(root: Path = Path("/")) -> list[int]:
