@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from helmlite.data.image_files import is_truncated, size_from_header
 from helmlite.data.roles import Class
-from helmlite.detections import Image
+from helmlite.detections import Detections, Image
 
 
 class UnreadableImageError(ValueError):
@@ -27,12 +27,16 @@ class Sample:
     boxes_xyxy: (N, 4) float32, pixels of the image, x to the right, y down
     labels:     (N,)   int64, index into the data set's classes
     group:      scene or video that the picture belongs to, where the data set names one
+    is_labelled: False where nobody has looked for objects: no box then means nothing
+    found:      what a teacher found in it, as its stored predictions say; None where nobody asked
     """
 
     image_path: Path
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
     group: str | None = None
+    is_labelled: bool = True
+    found: Detections | None = None
 
     def read_image(self) -> Image:
         """The picture as (H, W, 3) RGB uint8.  Raises UnreadableImageError."""
@@ -86,6 +90,8 @@ class Dataset:
                 continue
             digest.update(np.round(sample.boxes_xyxy.astype(np.float64), 2).tobytes())
             digest.update(sample.labels.astype(np.int64).tobytes())
+            if not sample.is_labelled:
+                digest.update(b"unlabelled")
         return digest.hexdigest()
 
     def with_classes(self, classes: tuple[Class, ...], index_of: Mapping[int, int]) -> Dataset:

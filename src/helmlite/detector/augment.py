@@ -11,7 +11,7 @@ its mirrored head.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -67,11 +67,19 @@ class LabelledPicture:
     """A picture in memory.
 
     image: (H, W, 3) uint8 RGB; boxes_xyxy: (N, 4) in its pixels; labels: (N,)
+    scores: (N,) what a stored teacher gave a box that it found, 0 for a labelled box; None where all are labelled
+    is_labelled: False where nobody has looked for objects; pictures of the two kinds are never joined
     """
 
     image: Image
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
+    scores: NDArray[np.float32] | None = None
+    is_labelled: bool = True
+
+    def every_score(self) -> NDArray[np.float32]:
+        """`scores`, or as many zeros."""
+        return np.zeros(len(self.labels), np.float32) if self.scores is None else self.scores
 
 
 def augmented(
@@ -84,7 +92,7 @@ def augmented(
     if random.random() < settings.flip:
         change = mirror(input_size) @ change
     made = warped(pictures, [change @ placement for placement in placements], input_size)
-    return LabelledPicture(recoloured(made.image, settings, random), made.boxes_xyxy, made.labels)
+    return replace(made, image=recoloured(made.image, settings, random))
 
 
 def mixed(first: LabelledPicture, second: LabelledPicture, random: np.random.Generator) -> LabelledPicture:
@@ -94,13 +102,15 @@ def mixed(first: LabelledPicture, second: LabelledPicture, random: np.random.Gen
         cv2.addWeighted(first.image, share, second.image, 1 - share, 0),
         np.concatenate([first.boxes_xyxy, second.boxes_xyxy]),
         np.concatenate([first.labels, second.labels]),
+        joined_scores([first.every_score(), second.every_score()]),
+        first.is_labelled,
     )
 
 
 def warped(pictures: Sequence[LabelledPicture], matrices: Sequence[Matrix], input_size: int) -> LabelledPicture:
     """Each picture moved by its matrix onto one grey square of `input_size` pixels, with the boxes that are left."""
     canvas = np.full((input_size, input_size, 3), PAD_VALUE, dtype=np.uint8)
-    boxes, labels = [], []
+    boxes, labels, scores = [], [], []
     for picture, matrix in zip(pictures, matrices):
         cv2.warpAffine(
             picture.image,
@@ -113,7 +123,16 @@ def warped(pictures: Sequence[LabelledPicture], matrices: Sequence[Matrix], inpu
         moved, kept = moved_boxes(picture.boxes_xyxy, matrix, input_size)
         boxes.append(moved)
         labels.append(picture.labels[kept])
-    return LabelledPicture(canvas, np.concatenate(boxes), np.concatenate(labels))
+        scores.append(picture.every_score()[kept])
+    return LabelledPicture(
+        canvas, np.concatenate(boxes), np.concatenate(labels), joined_scores(scores), pictures[0].is_labelled
+    )
+
+
+def joined_scores(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32] | None:
+    """The scores of several pictures' boxes side by side; None where no box is a teacher's."""
+    scores = np.concatenate(parts)
+    return scores if scores.any() else None
 
 
 def moved_boxes(

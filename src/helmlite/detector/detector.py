@@ -126,14 +126,23 @@ class Batch:
 
     images:  (B, 3, S, S) float32 RGB in [0, 1]
     targets: (M, 6) float32: index of the picture in the batch, class, centre x, centre y, width, height in [0, 1]
+    is_labelled: (B,) bool, False for pictures without labels; None where all have them
+    found:   (K, 7) float32: what a stored teacher found, as in `targets` and then its score; None without one
     """
 
     images: Tensor
     targets: Tensor
+    is_labelled: Tensor | None = None
+    found: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch in another device's memory."""
-        return Batch(self.images.to(device, non_blocking=True), self.targets.to(device, non_blocking=True))
+        return Batch(
+            self.images.to(device, non_blocking=True),
+            self.targets.to(device, non_blocking=True),
+            None if self.is_labelled is None else self.is_labelled.to(device, non_blocking=True),
+            None if self.found is None else self.found.to(device, non_blocking=True),
+        )
 
 
 @dataclass(frozen=True)

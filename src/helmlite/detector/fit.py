@@ -37,7 +37,7 @@ from helmlite.detector.fit_state import (
     write_plan,
     write_state,
 )
-from helmlite.detector.loader import PictureCache, batch_count, training_batches, without_mosaic
+from helmlite.detector.loader import PictureCache, batch_count, epoch_length, training_batches, without_mosaic
 from helmlite.detector.objective import MakeObjective, Objective, TaskObjective
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -67,6 +67,7 @@ class FitSettings:
     freeze_norms: BatchNorm keeps its statistics
     evaluate_every: epochs between calls of `evaluate`, of which the best is kept; 0 means never
     cache_bytes: memory for decoded pictures
+    unlabelled_share: of each batch that are pictures without labels, where the data has some
     device:  "auto" (a GPU where there is one), "cpu" or "cuda"
     """
 
@@ -88,6 +89,7 @@ class FitSettings:
     augmentation: Augmentation = field(default_factory=Augmentation)
     cache_bytes: int = 2 * 2**30
     device: str = "auto"
+    unlabelled_share: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.epochs is not None and self.epochs < 1) or (self.minutes is not None and self.minutes <= 0):
@@ -103,6 +105,8 @@ class FitSettings:
             raise ValueError("Training needs ema_decay in [0, 1), final_lr_ratio in [0, 1] and clip_gradient > 0.")
         if min(self.weight_decay, self.warmup_epochs, self.close_mosaic_epochs, self.evaluate_every) < 0:
             raise ValueError("weight_decay, warmup_epochs, close_mosaic_epochs and evaluate_every cannot be negative.")
+        if not 0 <= self.unlabelled_share < 1:
+            raise ValueError(f"unlabelled_share must be at least 0 and below 1; got {self.unlabelled_share:g}.")
 
 
 def finetune(
@@ -201,7 +205,15 @@ class _Run:
         closed = min(settings.close_mosaic_epochs, int(self._plan.epochs * _LONGEST_CLOSE))
         is_closing = self.epoch >= self._plan.epochs - closed
         changes = without_mosaic(settings.augmentation) if is_closing else settings.augmentation
-        batches = training_batches(pictures, settings.input_size, settings.batch_size, changes, self._seed, self.epoch)
+        batches = training_batches(
+            pictures,
+            settings.input_size,
+            settings.batch_size,
+            changes,
+            self._seed,
+            self.epoch,
+            settings.unlabelled_share,
+        )
         parts = self.steps(batches)
         self._objective.epoch_ended()
         self.epoch += 1
@@ -359,7 +371,8 @@ def _make_plan(
     made_from: Mapping[str, str],
 ) -> EpochPlan:
     """Decides the number of epochs and writes the plan down.  limits: `time.monotonic()` values to keep to."""
-    plan = _trial_plan(settings, batch_count(len(pictures), settings.batch_size))
+    length = epoch_length(pictures, settings.unlabelled_share)
+    plan = _trial_plan(settings, batch_count(length, settings.batch_size))
     if limits:
         step, rest = _measured(
             _Run(detector, make_objective, plan, settings, seed), pictures, settings, seed, workspace
@@ -382,7 +395,13 @@ def _measured(
     began = time.monotonic()
     while len(times) <= _MEASURED_STEPS and (len(times) < 2 or time.monotonic() - began < _MEASURED_SECONDS):
         batches = training_batches(
-            pictures, settings.input_size, settings.batch_size, settings.augmentation, seed, len(times)
+            pictures,
+            settings.input_size,
+            settings.batch_size,
+            settings.augmentation,
+            seed,
+            len(times),
+            settings.unlabelled_share,
         )
         before = time.monotonic()
         for batch in batches:

@@ -85,6 +85,11 @@ def read_plan(workspace: Path, made_from: Mapping[str, str]) -> EpochPlan | None
     return plan
 
 
+def planned_epochs(workspace: Path) -> int:
+    """How many epochs the training in this folder was planned for.  Raises OSError where none was."""
+    return int(json.loads((workspace / "plan.json").read_text(encoding="utf-8"))["epochs"])
+
+
 def write_state(workspace: Path, state: FitState, made_from: Mapping[str, str]) -> None:
     """Writes state.safetensors and metrics.jsonl.  Raises OSError where there is no room; the old files stay."""
     about = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from helmlite.boxes import xyxy_to_xywh
-from helmlite.data.dataset import Dataset, UnreadableImageError
+from helmlite.data.dataset import Dataset, Sample, UnreadableImageError
 from helmlite.detector.augment import Augmentation, LabelledPicture, augmented, mixed
 from helmlite.detector.detector import Batch, Log
 
@@ -27,7 +27,8 @@ class PictureCache:
 
     Pictures beyond `cache_bytes` are read from disk each time.  Pictures that cannot be read are left out, counted
     and named once through `log`; `unreadable` holds their messages.
-    Raises ValueError where no picture is left, or where a label is not below `class_count`.
+    labelled, unlabelled: positions of the pictures of either kind;  has_found: whether a stored teacher saw any
+    Raises ValueError where no labelled picture is left, or where a label is not below `class_count`.
     """
 
     def __init__(self, dataset: Dataset, input_size: int, class_count: int, cache_bytes: int, log: Log) -> None:
@@ -37,12 +38,16 @@ class PictureCache:
         self._kept: dict[int, LabelledPicture] = {}
         self._indices: list[int] = []
         self.unreadable: list[str] = []
+        self.labelled: list[int] = []
+        self.unlabelled: list[int] = []
+        self._is_labelled: list[bool] = []
+        self.has_found = False
         self._fill(cache_bytes)
         if self.unreadable:
             named = "; ".join(self.unreadable[:_NAMED])
             more = f"; and {len(self.unreadable) - _NAMED} more" if len(self.unreadable) > _NAMED else ""
             log(f"{len(self.unreadable)} unreadable picture(s) skipped: {named}{more}")
-        if not self._indices:
+        if not self.labelled:
             raise ValueError(
                 f"There is no picture to train on: the {dataset.split} split has {len(dataset)} picture(s), "
                 f"{len(self.unreadable)} of them unreadable."
@@ -56,6 +61,10 @@ class PictureCache:
         index = self._indices[position]
         return self._kept[index] if index in self._kept else self._read(index)
 
+    def of_its_kind(self, position: int) -> Sequence[int]:
+        """Positions of the pictures that may share a mosaic with this one: labelled as it is, or not."""
+        return self.labelled if self._is_labelled[position] else self.unlabelled
+
     def _fill(self, bytes_left: int) -> None:
         """Reads every picture once, in order, so that what is kept does not depend on which thread was faster."""
         with ThreadPoolExecutor(_READERS) as readers:
@@ -63,7 +72,10 @@ class PictureCache:
                 if isinstance(picture, UnreadableImageError):
                     self.unreadable.append(str(picture))
                     continue
+                (self.labelled if picture.is_labelled else self.unlabelled).append(len(self._indices))
+                self._is_labelled.append(picture.is_labelled)
                 self._indices.append(index)
+                self.has_found |= picture.scores is not None
                 if picture.image.nbytes <= bytes_left:
                     bytes_left -= picture.image.nbytes
                     self._kept[index] = picture
@@ -81,33 +93,60 @@ class PictureCache:
                 f"{sample.image_path}: has a label of class {sample.labels.max()}, but the detector knows only "
                 f"classes 0 to {self._class_count - 1}; match the data set's classes to the detector's."
             )
-        image = sample.read_image()
+        picture = _in_memory(sample)
+        image = picture.image
         scale = self._input_size / max(image.shape[:2])
         if scale >= 1:
-            return LabelledPicture(image, sample.boxes_xyxy, sample.labels)
+            return picture
         size = max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1)
         shrunk = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)  # as the letterbox shrinks: what is met later
         factors = np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, dtype=np.float32)
-        return LabelledPicture(shrunk, sample.boxes_xyxy * factors, sample.labels)
+        return replace(picture, image=shrunk, boxes_xyxy=picture.boxes_xyxy * factors)
+
+
+def _in_memory(sample: Sample) -> LabelledPicture:
+    """The decoded picture; behind the labelled boxes those that a stored teacher found, which go the same ways."""
+    image, found = sample.read_image(), sample.found
+    if found is None:
+        return LabelledPicture(image, sample.boxes_xyxy, sample.labels, is_labelled=sample.is_labelled)
+    return LabelledPicture(
+        image,
+        np.concatenate([sample.boxes_xyxy, found.boxes_xyxy]),
+        np.concatenate([sample.labels, found.labels]),
+        np.concatenate([np.zeros(len(sample.labels), np.float32), found.scores]),
+        sample.is_labelled,
+    )
 
 
 def training_batches(
-    pictures: PictureCache, input_size: int, batch_size: int, settings: Augmentation, seed: int, epoch: int
+    pictures: PictureCache,
+    input_size: int,
+    batch_size: int,
+    settings: Augmentation,
+    seed: int,
+    epoch: int,
+    unlabelled_share: float = 0.0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch: every picture once, in an order and with changes that (seed, epoch) decide.
+    """The batches of one epoch: every labelled picture once, in an order and with changes that (seed, epoch) decide.
 
     Batches differ by at most one picture in size, so that no small rest at the end weighs as much as a whole batch.
+    unlabelled_share: of each batch that are pictures without labels, drawn anew for every epoch
     """
-    order = np.random.default_rng((seed, epoch, 0)).permutation(len(pictures))
-    chunks = np.array_split(order, batch_count(len(pictures), batch_size))
+    chunks = _chunks(pictures, batch_size, seed, epoch, unlabelled_share)
     with ThreadPoolExecutor(_MAKERS) as maker:
         waiting: list[Future[Batch]] = []
         for chunk in chunks:
-            waiting.append(maker.submit(_batch, pictures, chunk.tolist(), input_size, settings, seed, epoch))
+            waiting.append(maker.submit(_batch, pictures, chunk, input_size, settings, seed, epoch))
             if len(waiting) > _PREFETCHED:
                 yield waiting.pop(0).result()
         for ready in waiting:
             yield ready.result()
+
+
+def epoch_length(pictures: PictureCache, unlabelled_share: float) -> int:
+    """Pictures of one epoch: the labelled ones, and as many without labels as make their share."""
+    labelled = len(pictures.labelled)
+    return labelled + (round(labelled * unlabelled_share / (1 - unlabelled_share)) if pictures.unlabelled else 0)
 
 
 def batch_count(pictures: int, batch_size: int) -> int:
@@ -120,23 +159,59 @@ def without_mosaic(settings: Augmentation) -> Augmentation:
     return replace(settings, mosaic=0.0, mixup=0.0)
 
 
+def _chunks(
+    pictures: PictureCache, batch_size: int, seed: int, epoch: int, unlabelled_share: float
+) -> list[list[tuple[int, int]]]:
+    """For each batch the position of its pictures, and the number that each one's random changes follow from."""
+    random = np.random.default_rng((seed, epoch, 0))
+    labelled = random.permutation(pictures.labelled)
+    draws = epoch_length(pictures, unlabelled_share) - len(labelled)
+    rounds = -(-draws // len(pictures.unlabelled)) if draws else 0  # none comes again before all have come
+    drawn = [item for _ in range(rounds) for item in random.permutation(pictures.unlabelled).tolist()][:draws]
+    first = [(position, position) for position in labelled.tolist()]
+    second = [(position, len(pictures) + number) for number, position in enumerate(drawn)]
+    steps = batch_count(len(first) + len(second), batch_size)
+    return [[*ours, *theirs] for ours, theirs in zip(_parts(first, steps), _parts(second, steps), strict=True)]
+
+
+def _parts(chosen: list[tuple[int, int]], count: int) -> list[list[tuple[int, int]]]:
+    """So many parts in order, whose sizes differ by at most one."""
+    return [[chosen[item] for item in part.tolist()] for part in np.array_split(np.arange(len(chosen)), count)]
+
+
 def _batch(
-    pictures: PictureCache, positions: list[int], input_size: int, settings: Augmentation, seed: int, epoch: int
+    pictures: PictureCache,
+    chosen: Sequence[tuple[int, int]],
+    input_size: int,
+    settings: Augmentation,
+    seed: int,
+    epoch: int,
 ) -> Batch:
-    images = np.empty((len(positions), input_size, input_size, 3), dtype=np.float32)
-    rows = []
-    for place, position in enumerate(positions):
-        random = np.random.default_rng((seed, epoch, 1 + position))
+    """chosen: position of each picture, and the number that its random changes follow from."""
+    images = np.empty((len(chosen), input_size, input_size, 3), dtype=np.float32)
+    rows, labelled = [], []
+    for place, (position, number) in enumerate(chosen):
+        random = np.random.default_rng((seed, epoch, 1 + number))
         made = _training_picture(pictures, position, input_size, settings, random)
         if random.random() < settings.mixup:
-            other = int(random.integers(len(pictures)))
+            alike = pictures.of_its_kind(position)
+            other = alike[int(random.integers(len(alike)))]
             made = mixed(made, _training_picture(pictures, other, input_size, settings, random), random)
         images[place] = made.image
         boxes = xyxy_to_xywh(made.boxes_xyxy) / np.float32(input_size)
-        rows.append(np.column_stack([np.full(len(boxes), place), made.labels, boxes]).astype(np.float32))
+        columns = [np.full(len(boxes), place), made.labels, boxes, made.every_score()]
+        rows.append(np.column_stack(columns).astype(np.float32))
+        labelled.append(made.is_labelled)
     images /= np.float32(255)
     channels_last = torch.from_numpy(images).permute(0, 3, 1, 2)
-    return Batch(channels_last, torch.from_numpy(np.concatenate(rows).reshape(-1, 6)))
+    found = torch.from_numpy(np.concatenate(rows).reshape(-1, 7))
+    is_found = found[:, 6] > 0
+    return Batch(
+        channels_last,
+        found[~is_found, :6],
+        None if all(labelled) else torch.tensor(labelled),
+        found[is_found] if pictures.has_found else None,
+    )
 
 
 def _training_picture(
@@ -144,5 +219,6 @@ def _training_picture(
 ) -> LabelledPicture:
     used = [position]
     if random.random() < settings.mosaic:
-        used += random.integers(0, len(pictures), size=3).tolist()
+        alike = pictures.of_its_kind(position)
+        used += [alike[item] for item in random.integers(0, len(alike), size=3).tolist()]
     return augmented([pictures[item] for item in used], input_size, settings, random)

@@ -65,7 +65,10 @@ class TaskObjective:
     def maps_and_loss(self, network: nn.Module, batch: Batch) -> tuple[TrainingMaps, Tensor, dict[str, float]]:
         """The network's maps in float32, their loss and its parts: for objectives that add to it."""
         maps = float_maps(self._family, network, batch.images, self._bf16)
-        loss, parts = self._task(maps, batch)
+        if batch.is_labelled is None:
+            loss, parts = self._task(maps, batch)
+        else:  # a mean over the labelled pictures
+            loss, parts = self._task(*labelled_part(maps, batch, batch.is_labelled))
         return maps, loss, parts
 
     def loss(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
@@ -85,6 +88,20 @@ class TaskObjective:
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         while self._epochs_ended < int(state["epochs_ended"]):
             self.epoch_ended()
+
+
+def labelled_part(maps: TrainingMaps, batch: Batch, is_labelled: Tensor) -> tuple[TrainingMaps, Batch]:
+    """Maps and labels of the labelled pictures only, as if the batch held no others.  is_labelled: (B,) bool
+
+    Raises ValueError where no picture of the batch is labelled.
+    """
+    if not bool(is_labelled.any()):
+        raise ValueError("A batch holds no labelled picture; raise batch_size, or lower unlabelled_share.")
+    place = is_labelled.long().cumsum(0) - 1  # of each labelled picture among them
+    targets = batch.targets.clone()
+    targets[:, 0] = place[targets[:, 0].long()].to(targets)
+    groups = (tuple(item[is_labelled] for item in group) for group in (maps.maps, maps.extra, maps.features))
+    return TrainingMaps(*groups), Batch(batch.images[is_labelled], targets)
 
 
 def float_maps(family: Family, network: nn.Module, images: Tensor, bf16: bool) -> TrainingMaps:

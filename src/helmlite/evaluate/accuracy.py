@@ -60,6 +60,19 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class StoredPredictions:
+    """A file of predictions.
+
+    names:   file name of each picture
+    classes: what the labels count in; None in files that do not say
+    """
+
+    predictions: Predictions
+    names: tuple[str, ...]
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
 class ClassAccuracy:
     """Accuracy on one class.  ap, ap50: None where no box of it is labelled; images: pictures that show it."""
 
@@ -206,7 +219,8 @@ def coco_results(predictions: Predictions) -> NDArray[np.float64]:
 def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> None:
     """Writes predictions as JSON that gives them back bit by bit.
 
-    The file names each picture, so that it cannot be read against another data set by mistake.
+    The file names each picture, so that it cannot be read against another data set by mistake, and the classes that
+    its labels count in.
     """
     pictures = [
         {
@@ -219,7 +233,8 @@ def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> 
         for index, found in zip(predictions.indices, predictions.detections, strict=True)
     ]
     skipped = [{"path": item.path, "reason": item.reason} for item in predictions.skipped]
-    text = json.dumps({"format": 1, "pictures": pictures, "skipped": skipped}, ensure_ascii=False)
+    classes = [item.name for item in dataset.classes]
+    text = json.dumps({"format": 1, "classes": classes, "pictures": pictures, "skipped": skipped}, ensure_ascii=False)
     write_whole(path, text)
 
 
@@ -228,6 +243,15 @@ def load_predictions(path: Path, dataset: Dataset) -> Predictions:
 
     Raises ValueError where the file is not such a file, or belongs to other pictures than the data set's.
     """
+    stored = read_predictions(path)
+    for index, name in zip(stored.predictions.indices, stored.names, strict=True):
+        if not 0 <= index < len(dataset) or dataset.image_paths[index].name != name:
+            raise ValueError(f"{path} holds predictions for '{name}' as picture {index}, which this data set has not.")
+    return stored.predictions
+
+
+def read_predictions(path: Path) -> StoredPredictions:
+    """A file of `save_predictions` whatever the data set.  Raises ValueError where it is not such a file."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         pictures: Sequence[dict[str, Any]] = values["pictures"]
@@ -240,13 +264,12 @@ def load_predictions(path: Path, dataset: Dataset) -> Predictions:
             for item in pictures
         )
         skipped = tuple(SkippedPicture(item["path"], item["reason"]) for item in values["skipped"])
-        names = [(int(item["index"]), str(item["name"])) for item in pictures]
-    except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        names = tuple(str(item["name"]) for item in pictures)
+        indices = tuple(int(item["index"]) for item in pictures)
+        classes = None if values.get("classes") is None else tuple(str(item) for item in values["classes"])
+    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} does not hold predictions written by helmlite ({error}).") from error
-    for index, name in names:
-        if not 0 <= index < len(dataset) or dataset.image_paths[index].name != name:
-            raise ValueError(f"{path} holds predictions for '{name}' as picture {index}, which this data set has not.")
-    return Predictions(detections, tuple(index for index, _ in names), skipped)
+    return StoredPredictions(Predictions(detections, indices, skipped), names, classes)
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:
