@@ -25,9 +25,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from helmlite.compress.activation import SwapActivations
+from helmlite.compress.drop_block import DropBlocks
+from helmlite.compress.drop_scale import DropScaleAt
 from helmlite.compress.fold_batchnorm import FoldBatchNorm
 from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.keep_channels import KeepChannels
+from helmlite.compress.mask_weights import MaskWeights
 from helmlite.compress.merge_parallel import MergeParallelConvs
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
@@ -42,6 +45,9 @@ _GOLDEN_TOLERANCE = 1e-3  # relative; other processors sum in another order
 
 EDITS: Mapping[str, Callable[[Mapping[str, Any]], Edit]] = {
     KeepChannels.kind: KeepChannels.from_json,
+    DropScaleAt.kind: DropScaleAt.from_json,
+    DropBlocks.kind: DropBlocks.from_json,
+    MaskWeights.kind: MaskWeights.from_json,
     SwapActivations.kind: SwapActivations.from_json,
     FoldBatchNorm.kind: FoldBatchNorm.from_json,
     MergeParallelConvs.kind: MergeParallelConvs.from_json,

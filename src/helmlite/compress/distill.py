@@ -30,6 +30,7 @@ from helmlite.compress.distill_losses import (
     expected_distances,
     flat_maps,
 )
+from helmlite.compress.drop_scale import with_scales_of
 from helmlite.compress.load import load_detector
 from helmlite.compress.teacher import Teacher, adapters_between, check_heads, neck_shapes
 from helmlite.compress.technique import Context
@@ -171,6 +172,7 @@ class DistillObjective:
         plan: EpochPlan,
         input_size: int,
     ) -> None:
+        teacher = with_scales_of(student, teacher)
         self._settings = settings
         self._task = TaskObjective(student, network, plan)
         self._teacher = Teacher(teacher, student.classes, plan.bf16, device_of(network))

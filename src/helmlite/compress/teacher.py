@@ -86,9 +86,12 @@ def neck_shapes(detector: Detector, network: nn.Module, input_size: int) -> list
 
 
 def check_heads(student: Detector, teacher: Detector) -> None:
-    """Raises ValueError where the teacher's cells or classes do not meet the student's."""
+    """Raises ValueError where the teacher's cells or classes do not meet the student's.
+
+    Scales that only the teacher has do no harm: it teaches without them (`drop_scale.with_scales_of`).
+    """
     ours, theirs = student.architecture.layout.strides, teacher.architecture.layout.strides
-    if ours != theirs:
+    if not set(ours) <= set(theirs):
         raise ValueError(
             f"distill: the teacher's head has strides {theirs} and the student's {ours}: their cells do not meet. "
             'Use a teacher with the same strides, or teacher = "none".'

@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 
 from helmlite.compress.activation import ReplaceActivation
 from helmlite.compress.distill import Distill
+from helmlite.compress.drop_block import DropBlock
+from helmlite.compress.drop_scale import DropScale
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.sparsify import Sparsify
 from helmlite.compress.technique import Technique
 
 TECHNIQUES: Mapping[str, Callable[..., Technique]] = {
-    technique.name: technique for technique in (Prune, ReplaceActivation, Distill, Quantize)
+    technique.name: technique
+    for technique in (Prune, DropScale, DropBlock, Sparsify, ReplaceActivation, Distill, Quantize)
 }

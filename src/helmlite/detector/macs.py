@@ -52,15 +52,20 @@ def shape_trace(network: nn.Module, input_size: int) -> Graph:
 
 def count_macs(network: nn.Module, input_size: int) -> int:
     """Multiply-accumulates for one square picture: convolutions, linear layers and matrix products."""
+    return sum(macs for _, macs in macs_by_module(network, input_size))
+
+
+def macs_by_module(network: nn.Module, input_size: int) -> list[tuple[str, int]]:
+    """(path of the module that makes the call, its multiply-accumulates) of every operator that multiplies."""
     graph = shape_trace(network, input_size)
-    total = sum(cost.macs for cost in conv_costs(network, graph))
+    found = [(cost.path, cost.macs) for cost in conv_costs(network, graph)]
     for op in graph.ops:
         if op.kind == "matmul":
             *_, rows, inner = op.input_shapes[0]
-            total += _product(op.input_shapes[0][:-2]) * rows * inner * op.input_shapes[1][-1]
+            found.append((op.module, _product(op.input_shapes[0][:-2]) * rows * inner * op.input_shapes[1][-1]))
         elif op.kind == "linear":
-            total += _product(op.output_shapes[0]) * op.input_shapes[0][-1]
-    return total
+            found.append((op.module, _product(op.output_shapes[0]) * op.input_shapes[0][-1]))
+    return found
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -46,7 +46,7 @@ class TinyFamily:
         return TinyLoss(architecture.layout.strides)
 
     def training_maps(self, network: nn.Module, images: Tensor) -> TrainingMaps:
-        """The raw maps and the neck's three outputs from one forward pass."""
+        """The raw maps and the neck's outputs from one forward pass."""
         kept: list[tuple[Tensor, ...]] = []
         handle = network.get_submodule("neck").register_forward_hook(lambda module, given, made: kept.append(made))
         try:
@@ -208,10 +208,14 @@ class Backbone(nn.Module):
 
 
 class Neck(nn.Module):
-    """Carries what coarse scales know to the fine ones, and back.  Three maps -> three maps of the same sizes."""
+    """Carries what coarse scales know to the fine ones, and back.  Three maps -> those of `scales`, of the same sizes.
+
+    scales: 0 is the finest; all three, until one is dropped
+    """
 
     def __init__(self, given: Sequence[int], channels: Sequence[int]) -> None:
         super().__init__()
+        self.scales: tuple[int, ...] = (0, 1, 2)
         fine, middle, coarse = channels
         self.down_middle = SplitBlock(given[2] + given[1], middle, 1, depthwise=True)
         self.down_fine = SplitBlock(middle + given[0], fine, 1, depthwise=False)
@@ -224,9 +228,20 @@ class Neck(nn.Module):
         fine, middle, coarse = features
         middle = self.down_middle(torch.cat([_doubled(coarse), middle], 1))
         fine = self.down_fine(torch.cat([_doubled(middle), fine], 1))
-        middle = self.up_middle(torch.cat([self.stride_fine(fine), middle], 1))
-        coarse = self.up_coarse(torch.cat([self.stride_middle(middle), coarse], 1))
-        return fine, middle, coarse
+        if self.scales[-1] >= 1:
+            middle = self.up_middle(torch.cat([self.stride_fine(fine), middle], 1))
+        if self.scales[-1] >= 2:
+            coarse = self.up_coarse(torch.cat([self.stride_middle(middle), coarse], 1))
+        made = fine, middle, coarse
+        return tuple(made[scale] for scale in self.scales)
+
+    def drop_scale(self, position: int) -> None:
+        """Gives one of the maps no more, in place; layers that nothing reads become an identity."""
+        self.scales = tuple(scale for place, scale in enumerate(self.scales) if place != position)
+        unread = [] if self.scales[-1] >= 2 else ["stride_middle", "up_coarse"]
+        unread += [] if self.scales[-1] >= 1 else ["stride_fine", "up_middle"]
+        for name in unread:
+            setattr(self, name, nn.Identity())
 
 
 class Head(nn.Module):
@@ -257,6 +272,11 @@ class TinyNetwork(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self.neck(self.backbone(images))
         return tuple(item for head, feature in zip(self.heads, features) for item in head(feature))
+
+    def drop_scale(self, position: int) -> None:
+        """Leaves out one of the scales, in place, and every layer that nothing reads any more."""
+        self.neck.drop_scale(position)
+        del self.heads[position]
 
 
 def _doubled(x: Tensor) -> Tensor:

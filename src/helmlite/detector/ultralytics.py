@@ -68,6 +68,37 @@ class YoloNetwork(nn.Module):
             outputs.append(current)
         return [outputs[index] for index in self.head.f]
 
+    def drop_scale(self, position: int) -> None:
+        """Leaves out one of the head's scales, in place, and every layer that nothing reads any more.
+
+        Those layers become an identity and keep their places, since the others name them by number.
+        """
+        head = self.head
+        for name in ("cv2", "cv3", "one2one_cv2", "one2one_cv3"):
+            branches = getattr(head, name, None)
+            if branches is not None:
+                del branches[position]
+        left = [index for index in range(head.nl) if index != position]
+        head.f, head.stride, head.nl = [head.f[index] for index in left], head.stride[left], len(left)
+        for index in sorted(set(range(len(self.model) - 1)) - self._read_layers()):
+            skipped: Any = nn.Identity()
+            old: Any = self.model[index]
+            skipped.f, skipped.i, skipped.type, skipped.np = old.f, old.i, "torch.nn.Identity", 0
+            self.model[index] = skipped.train(old.training)
+
+    def _read_layers(self) -> set[int]:
+        """Numbers of the layers whose output reaches the head."""
+        read: set[int] = set()
+        waiting: list[int] = list(self.head.f)
+        while waiting:
+            index = waiting.pop()
+            if index >= 0 and index not in read:
+                read.add(index)
+                layer: Any = self.model[index]
+                sources = [layer.f] if isinstance(layer.f, int) else layer.f
+                waiting += [index + source if source < 0 else source for source in sources]
+        return read
+
 
 class UltralyticsFamily:
     """What this family knows about itself (see `detector.Family`)."""
