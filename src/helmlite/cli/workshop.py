@@ -38,6 +38,9 @@ def compress(
     minutes: Annotated[float, typer.Option(help="How long to train.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option(help="Folder of pictures without labels: a teacher teaches on them too.")
+    ] = None,
     export: Annotated[str | None, typer.Option(help="Also write `ultralytics-pt`: opens in stock Ultralytics.")] = None,
     device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
     train_only: Annotated[bool, typer.Option("--train-only", help=_TRAIN_ONLY)] = False,
@@ -76,6 +79,7 @@ def compress(
         parse_role_options(role or []),
         device=device,
         stock_pt=export is not None,
+        unlabelled=unlabelled,
     )
     if dry_run:
         _print_plan(settings)

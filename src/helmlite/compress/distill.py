@@ -1,19 +1,23 @@
 """Fine-tuning, with or without a teacher (knowledge distillation, Hinton 2015, arXiv 1503.02531, on detectors).
 
-    loss = task * detection loss + classes * KL + boxes * LD + features * CWD       see distill_losses.py
+    loss = task * detection loss + classes * KL + boxes * LD + features * one of five losses on the neck's maps
 
-The teacher is the detector that the run began with, never the half-compressed one, and sees the very same augmented
-pictures.  `teacher = "none"` trains the same way for the same time without one: the control.  After `Quantize` the
-same loop is quantization-aware training, more careful by default: a lower learning rate, kept BatchNorm statistics,
-float32, and no start from a detector that quantization has killed.
+Losses: distill_losses.py and feature_losses.py.  The teacher is the detector that the run began with, never the
+half-compressed one, and sees the very same augmented pictures; one that cannot be asked teaches by its stored
+detections (stored_teacher.py).  Pictures without labels take part in the teacher's losses only (unlabelled.py).
+`teacher = "none"` trains the same way without one; `control = true` trains such a twin beside the taught one.
+
+After `Quantize` the same loop is quantization-aware training, more careful by default: a lower learning rate, kept
+BatchNorm statistics, float32, and no start from a detector that quantization has killed.
 
 For heads with two branches (YOLOv10, YOLO26) both branches are taught, each by the teacher's same branch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,25 +25,34 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.boxes import box_iou
+from helmlite.compress.control import train_control
 from helmlite.compress.distill_losses import (
     box_distribution_loss,
     box_overlap_loss,
-    channel_wise_loss,
     class_loss,
     confidence,
     expected_distances,
     flat_maps,
 )
 from helmlite.compress.drop_scale import with_scales_of
+from helmlite.compress.feature_losses import FEATURE_LOSSES, ScaleLosses
 from helmlite.compress.load import load_detector
+from helmlite.compress.stored_teacher import (
+    StoredTeacherObjective,
+    StoredWeights,
+    is_stored,
+    stored_file,
+    with_found,
+)
 from helmlite.compress.teacher import Teacher, adapters_between, check_heads, neck_shapes
 from helmlite.compress.technique import Context
-from helmlite.data.dataset import UnreadableImageError
+from helmlite.compress.unlabelled import SPLIT, file_sha256, unlabelled_pictures, with_unlabelled
+from helmlite.data.dataset import Dataset, UnreadableImageError
 from helmlite.detector.augment import Augmentation
 from helmlite.detector.detector import Batch, Detector, TrainingMaps
 from helmlite.detector.device import device_of
 from helmlite.detector.fit import FitSettings, fit
-from helmlite.detector.fit_state import EpochPlan, detector_sha256
+from helmlite.detector.fit_state import EpochPlan, below, detector_sha256
 from helmlite.detector.objective import Objective, TaskObjective
 from helmlite.runtime.decode import Selection
 
@@ -55,9 +68,16 @@ class Distill:
 
     minutes, epochs: how long; with minutes the epochs that fit are planned from measured speed; where both are given
              the shorter counts; with neither it is until the context's deadline
-    teacher: "original", "none", or what `load_detector` takes: a checkpoint, a `.pt`, a public name
-    task, classes, boxes, features: weight of each loss
-    class_temperature, box_temperature, feature_temperature: softening of the teacher's answers
+    teacher: "original", "none", what `load_detector` takes (a checkpoint, a `.pt`, a public name), or "stored:PATH":
+             a folder with `train.json`, or that file, as `helmlite eval --predictions` writes it
+    task, classes, boxes, features: weight of each loss; features None means the usual one of `feature_loss`
+    feature_loss: "cwd", "l2", "mgd", "fgd" or "pkd" (feature_losses.py)
+    class_temperature, box_temperature: softening of the teacher's answers
+    feature_temperature: of cwd and fgd; None means the usual one of either
+    unlabelled: folder of pictures without labels that the teacher teaches on too
+    unlabelled_share: of each batch that are such pictures
+    stored_score: stored detections below it are left out
+    control: whether to train the same detector as many epochs without a teacher as well (control.py)
     learning_rate: None means 1e-3, and 1e-4 for a quantized detector
     bf16:    None means where the processor computes in it, and never for a quantized detector
     the others are those of `FitSettings` and `Augmentation`
@@ -70,10 +90,10 @@ class Distill:
     task: float = 1.0
     classes: float = 1.0
     boxes: float = 1.0
-    features: float = 1.0
+    features: float | None = None
     class_temperature: float = 1.0
     box_temperature: float = 2.0
-    feature_temperature: float = 1.0
+    feature_temperature: float | None = None
     optimizer: str = "adamw"
     learning_rate: float | None = None
     weight_decay: float = 5e-4
@@ -85,53 +105,145 @@ class Distill:
     mosaic: float = 1.0
     scale: float = 0.4
     bf16: bool | None = None
+    feature_loss: str = "cwd"
+    unlabelled: str | None = None
+    unlabelled_share: float = 0.5
+    stored_score: float = 0.1
+    control: bool = False
 
     def __post_init__(self) -> None:
-        weights = (self.task, self.classes, self.boxes, self.features)
+        if self.feature_loss not in FEATURE_LOSSES:
+            raise ValueError(
+                f"distill: unknown feature_loss '{self.feature_loss}'; known are {', '.join(FEATURE_LOSSES)}."
+            )
+        weights = (self.task, self.classes, self.boxes, self.feature_weight)
         if min(weights) < 0 or max(weights if self.teacher != "none" else weights[:1]) == 0:
             raise ValueError(
                 "distill: the weights task, classes, boxes and features cannot be negative, and one that is used must "
                 f"be above 0; got {', '.join(f'{weight:g}' for weight in weights)} with teacher '{self.teacher}'."
             )
-        if min(self.class_temperature, self.box_temperature, self.feature_temperature) <= 0:
+        if min(self.class_temperature, self.box_temperature, self.softness_of_features) <= 0:
             raise ValueError("distill: temperatures must be above 0.")
         if not self.teacher:
             raise ValueError("distill: teacher must be 'original', 'none' or the path of a checkpoint.")
+        self._check_teaching()
         self._fit_settings(input_size=64, is_quantized=False)  # says what else is wrong before any work is done
+
+    @property
+    def feature_weight(self) -> float:
+        """`features`, or what is usual for `feature_loss`."""
+        return FEATURE_LOSSES[self.feature_loss].weight if self.features is None else self.features
+
+    @property
+    def softness_of_features(self) -> float:
+        """`feature_temperature`, or what is usual for `feature_loss`."""
+        usual = FEATURE_LOSSES[self.feature_loss].temperature
+        return usual if self.feature_temperature is None else self.feature_temperature
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with new weights and no new edit.
 
-        Raises ValueError where the teacher cannot teach this detector, and where quantization has left nothing alive
-        to train.
+        Raises ValueError where the teacher cannot teach this detector, where stored predictions or the folder of
+        unlabelled pictures do not serve, and where quantization has left nothing alive to train.
         """
         is_quantized = detector.has_edit("insert_quantizers")
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
+        data = self._data(context)
         if is_quantized:
             check_alive(detector, context)
         settings = replace(self._fit_settings(context.input_size, is_quantized), device=context.device)
 
         def make_objective(student: Detector, network: nn.Module, plan: EpochPlan) -> Objective:
-            if teacher is None:
-                return TaskObjective(student, network, plan)
-            return DistillObjective(self, student, network, teacher, plan, context.input_size)
+            objective: Objective = TaskObjective(student, network, plan)
+            if is_stored(self.teacher):
+                objective = self._stored_objective(student, network, plan, context)
+            elif teacher is not None:
+                objective = DistillObjective(self, student, network, teacher, plan, context.input_size)
+            return objective
 
-        return fit(
+        trained = fit(
             detector,
             make_objective,
-            context.data,
+            data,
             settings,
             context.seed,
             context.workspace,
             context.log,
             context.deadline,
         )
+        if self.control:
+            train_control(detector, data, settings, context)
+        return trained
 
     def outside_sha256(self) -> str:
-        """Hash of a teacher that lies elsewhere: the same path may hold another one next time."""
-        return "" if self.teacher in ("original", "none") else detector_sha256(load_detector(self.teacher))
+        """Hash of what lies elsewhere, teacher and unlabelled pictures: the same path may hold another next time."""
+        parts = []
+        if is_stored(self.teacher):
+            parts += [file_sha256(path) for path in self._stored_files("train")]
+        elif self.teacher not in ("original", "none"):
+            parts.append(detector_sha256(load_detector(self.teacher)))
+        if self.unlabelled is not None:
+            parts.append(unlabelled_pictures(self.unlabelled, ()).sha256())
+        return " ".join(parts)
+
+    def check_outside(self) -> None:
+        """Raises ValueError where a teacher or a folder that lies elsewhere is not there, before any work is done."""
+        if is_stored(self.teacher):
+            self._stored_files("train")
+        elif self.teacher not in ("original", "none"):
+            load_detector(self.teacher)
+        if self.unlabelled is not None:
+            unlabelled_pictures(self.unlabelled, ())
+
+    def settings_that_count(self) -> dict[str, Any]:
+        """All that the taught detector depends on, as plain data: a twin beside it changes nothing."""
+        return {name: value for name, value in asdict(self).items() if name != "control"}
+
+    def _check_teaching(self) -> None:
+        """Raises ValueError for settings that need a teacher, or one that can be asked."""
+        if self.teacher == "none" and (self.control or self.unlabelled is not None):
+            wanted = "control" if self.control else "unlabelled"
+            raise ValueError(f'distill: {wanted} needs a teacher; this step has teacher = "none".')
+        if not 0 < self.unlabelled_share < 1:
+            raise ValueError(f"distill: unlabelled_share must lie between 0 and 1; got {self.unlabelled_share:g}.")
+        if self.unlabelled is not None and self.batch_size * (1 - self.unlabelled_share) < 1:
+            raise ValueError(
+                f"distill: a batch of {self.batch_size} with unlabelled_share {self.unlabelled_share:g} holds no "
+                "labelled picture; raise batch_size, or lower the share."
+            )
+        if not 0 < self.stored_score < 1:
+            raise ValueError(f"distill: stored_score must lie between 0 and 1; got {self.stored_score:g}.")
+        if is_stored(self.teacher) and self.task == self.classes == self.boxes == 0:
+            raise ValueError("distill: a stored teacher knows no features; task, classes or boxes must be above 0.")
+        if is_stored(self.teacher) and self.unlabelled is not None and self.teacher.endswith(".json"):
+            raise ValueError(
+                f'distill: unlabelled pictures need their own predictions; give teacher = "stored:FOLDER" with '
+                f"train.json and {SPLIT}.json in it."
+            )
+
+    def _data(self, context: Context) -> Dataset:
+        """The training pictures, with those without labels, and with what a stored teacher found in them."""
+        parts = [context.data]
+        if self.unlabelled is not None:
+            parts.append(unlabelled_pictures(self.unlabelled, context.data.classes))
+        if is_stored(self.teacher):
+            files = self._stored_files(context.data.split)
+            parts = [with_found(part, path, self.stored_score) for part, path in zip(parts, files, strict=True)]
+        return parts[0] if len(parts) == 1 else with_unlabelled(*parts)
+
+    def _stored_files(self, split: str) -> list[Path]:
+        splits = [split] if self.unlabelled is None else [split, SPLIT]
+        return [stored_file(self.teacher, item) for item in splits]
+
+    def _stored_objective(
+        self, student: Detector, network: nn.Module, plan: EpochPlan, context: Context
+    ) -> StoredTeacherObjective:
+        weights = StoredWeights(self.task, self.classes, self.boxes, self.class_temperature)
+        hashes = [file_sha256(path) for path in self._stored_files(context.data.split)]
+        about = {**self.settings_that_count(), "teacher_sha256": hashes}
+        return StoredTeacherObjective(weights, student, network, plan, about)
 
     def _fit_settings(self, input_size: int, is_quantized: bool) -> FitSettings:
         default_rate = _RATE_QUANTIZED if is_quantized else _RATE
@@ -150,10 +262,11 @@ class Distill:
             bf16=False if is_quantized and self.bf16 is None else self.bf16,
             freeze_norms=is_quantized,
             augmentation=Augmentation(mosaic=self.mosaic, scale=self.scale),
+            unlabelled_share=0.0 if self.unlabelled is None else self.unlabelled_share,
         )
 
     def _teacher(self, context: Context) -> Detector | None:
-        if self.teacher == "none":
+        if self.teacher == "none" or is_stored(self.teacher):
             return None
         if self.teacher == "original":
             return context.original
@@ -177,25 +290,31 @@ class DistillObjective:
         self._task = TaskObjective(student, network, plan)
         self._teacher = Teacher(teacher, student.classes, plan.bf16, device_of(network))
         self._bins = student.architecture.layout.reg_max, teacher.architecture.layout.reg_max
-        self._adapters = nn.ModuleList()
-        if settings.features > 0:
+        self._adapters, self._feature_losses = nn.ModuleList(), ScaleLosses(settings.feature_loss, (), 1.0)
+        if settings.feature_weight > 0:
             ours = neck_shapes(student, network, input_size)
-            self._adapters = adapters_between(ours, neck_shapes(teacher, teacher.network, input_size))
+            theirs = neck_shapes(teacher, teacher.network, input_size)
+            widths = [shape[0] for shape in theirs]
+            self._adapters = adapters_between(ours, theirs)
+            self._feature_losses = ScaleLosses(settings.feature_loss, widths, settings.softness_of_features)
             self._adapters.to(device_of(network))
+            self._feature_losses.to(device_of(network))
 
     def identity(self) -> Mapping[str, Any]:
-        return {"objective": "distill", **asdict(self._settings), "teacher_sha256": self._teacher.sha256}
+        return {"objective": "distill", **self._settings.settings_that_count(), "teacher_sha256": self._teacher.sha256}
 
     def parameters(self) -> Iterable[nn.Parameter]:
-        return self._adapters.parameters()
+        return (*self._adapters.parameters(), *self._feature_losses.parameters())
 
     def loss(self, network: nn.Module, batch: Batch, step: int) -> tuple[Tensor, dict[str, float]]:
         student, task, parts = self._task.maps_and_loss(network, batch)
         teacher = self._teacher.maps(batch.images)
         weights = self._settings
         classes, boxes = self._head_losses(student, teacher)
-        features = self._feature_loss(student.features, teacher.features)
-        total = weights.task * task + weights.classes * classes + weights.boxes * boxes + weights.features * features
+        adapted = [adapter(ours) for adapter, ours in zip(self._adapters, student.features)]
+        features = self._feature_losses(adapted, teacher.features, batch)
+        total = weights.task * task + weights.classes * classes + weights.boxes * boxes
+        total = total + weights.feature_weight * features
         taught = {"kd_classes": classes, "kd_boxes": boxes, "kd_features": features}
         return total, {**parts, **{name: float(value.detach()) for name, value in taught.items()}}
 
@@ -207,12 +326,13 @@ class DistillObjective:
 
     def state_dict(self) -> dict[str, Tensor]:
         adapters = {f"adapters.{name}": tensor for name, tensor in self._adapters.state_dict().items()}
-        return {**self._task.state_dict(), **adapters}
+        losses = {f"features.{name}": tensor for name, tensor in self._feature_losses.state_dict().items()}
+        return {**self._task.state_dict(), **adapters, **losses}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         self._task.load_state_dict(state)
-        prefix = "adapters."
-        self._adapters.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._adapters.load_state_dict(below("adapters.", state))
+        self._feature_losses.load_state_dict(below("features.", state))
 
     def _head_losses(self, student: TrainingMaps, teacher: TrainingMaps) -> tuple[Tensor, Tensor]:
         """Mean over the head branches that both have."""
@@ -233,12 +353,17 @@ class DistillObjective:
             return box_distribution_loss(student, teacher, weight, our_bins, self._settings.box_temperature)
         return box_overlap_loss(expected_distances(student, our_bins), expected_distances(teacher, their_bins), weight)
 
-    def _feature_loss(self, student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-        losses = [
-            channel_wise_loss(adapter(ours), theirs, self._settings.feature_temperature)
-            for adapter, ours, theirs in zip(self._adapters, student, teacher)
-        ]
-        return torch.stack(losses).mean() if losses else torch.zeros(())
+
+def base_objective(teacher: str, student: Detector, network: nn.Module, plan: EpochPlan, context: Context) -> Objective:
+    """What a technique with an objective of its own adds to: the detection loss, with the original as teacher or none.
+
+    teacher: "original" or "none".  Raises ValueError where the original cannot teach this detector.
+    """
+    if teacher == "none":
+        return TaskObjective(student, network, plan)
+    check_heads(student, context.original)
+    settings = Distill(epochs=1, teacher=teacher)  # how long is the plan's matter
+    return DistillObjective(settings, student, network, context.original, plan, context.input_size)
 
 
 def check_alive(detector: Detector, context: Context) -> None:

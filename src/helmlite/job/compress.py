@@ -15,6 +15,7 @@ import helmlite
 from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.technique import Context
+from helmlite.compress.unlabelled import unlabelled_pictures
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
@@ -44,6 +45,7 @@ from helmlite.job.measure import (
 )
 from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
+from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
 from helmlite.runtime.bundle import read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
@@ -75,7 +77,8 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     baseline = candidates[0]
     result, gate = _chosen(prepared, candidates, seen, timings)
     minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
-    report = _report(prepared, candidates, seen, timings, parities, result, gate, minutes)
+    gains = tuple(item.in_words() for item in _gains(prepared, steps, log))
+    report = _report(prepared, candidates, seen, timings, parities, result, gate, minutes, gains)
     _write_result(prepared, result, seen[result.name], report, log)
     write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
     return report
@@ -127,6 +130,11 @@ def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
     return look(item.predictor, prepared.val, prepared.test, folder)
 
 
+def _gains(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> tuple[TeachersGain, ...]:
+    folder = prepared.settings.out / "predictions" / prepared.hashes["test"][:12]  # other pictures: looked at again
+    return teachers_gains(steps, prepared.test, prepared.input_size, folder, prepared.settings.seed, log)
+
+
 def _chosen(
     prepared: Prepared,
     candidates: Sequence[Candidate],
@@ -159,6 +167,7 @@ def _report(
     result: Candidate,
     gate: GateVerdict,
     minutes: float,
+    gains: tuple[str, ...],
 ) -> RunReport:
     baseline = candidates[0]
     before, after = seen[baseline.name], seen[result.name]
@@ -186,7 +195,7 @@ def _report(
         heads=_head_changes(prepared, before, after),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=(*prepared.settings.notes, *_notes(prepared), *export_defects(candidates, parities)),
+        notes=(*prepared.settings.notes, *_notes(prepared), *gains, *export_defects(candidates, parities)),
         curves=training_curves(prepared.settings.out / "steps"),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("helmlite", "torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
@@ -302,6 +311,11 @@ def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
 
 def _notes(prepared: Prepared) -> tuple[str, ...]:
     notes = [f"{name.replace('_', ' ')}: {value}" for name, value in prepared.detector.architecture.notes.items()]
+    if prepared.settings.unlabelled is not None:
+        count = len(unlabelled_pictures(prepared.settings.unlabelled, ()))
+        notes.append(
+            f"{count} pictures without labels ({prepared.settings.unlabelled.name}) took part in the teacher's losses."
+        )
     public = MODELS.get(prepared.settings.model)
     if public is not None:
         notes.append(f"{public.name}: {public.licence}")
@@ -325,6 +339,7 @@ def _command(settings: CompressSettings) -> str:
     words += ["--input-size", str(settings.input_size)] if settings.input_size else []
     words += ["--max-drop", f"{settings.max_drop:g}", "--max-recall-drop", f"{settings.max_recall_drop:g}"]
     words += ["--minutes", f"{settings.minutes:g}", "--seed", str(settings.seed)]
+    words += ["--unlabelled", settings.unlabelled.name] if settings.unlabelled else []
     for name, role in settings.roles.items():
         words += ["--role", f"{role}={name}"]
     return shlex.join([*words, "--out", settings.out.name])

@@ -13,6 +13,7 @@ from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
 from helmlite.compress.quantize import Quantize, check_paths
 from helmlite.compress.recipe import Recipe, load_recipe
+from helmlite.compress.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
 from helmlite.data.roles import check_given_roles, with_given_roles
@@ -36,6 +37,7 @@ class CompressSettings:
     notes:    what the report must say beside the figures
     device:   where to train: "auto" (a GPU where there is one), "cpu" or "cuda"
     stock_pt: whether a `.pt` for stock Ultralytics is wanted as well
+    unlabelled: folder of pictures without labels, on which teachers teach too
     """
 
     model: str
@@ -52,6 +54,7 @@ class CompressSettings:
     notes: tuple[str, ...] = ()
     device: str = "auto"
     stock_pt: bool = False
+    unlabelled: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def prepare(settings: CompressSettings) -> Prepared:
     training_device(settings.device)
     target = load_target(settings.target)
     recipe = load_recipe(settings.recipe, settings.minutes)
+    if settings.unlabelled is not None:
+        recipe = _with_unlabelled(recipe, settings.unlabelled)
     detector = load_detector(settings.model)
     _check_steps(recipe, detector)
     if settings.stock_pt:
@@ -105,7 +110,23 @@ def prepare(settings: CompressSettings) -> Prepared:
     size = settings.input_size or recipe.input_size or detector.architecture.input_size
     if size < 32 or size % 32:
         raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
+    _check_apart(recipe, splits)
     return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped), hashes=hashes)
+
+
+def _with_unlabelled(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe whose steps with a teacher also use this folder.  Raises ValueError where it serves none."""
+    taught = [isinstance(step, Distill) and step.teacher != "none" for step in recipe.steps]
+    if not any(taught):
+        raise ValueError(
+            f"--unlabelled: {recipe.name} has no distill step with a teacher, and only a teacher can use pictures "
+            "without labels."
+        )
+    steps = [
+        replace(step, unlabelled=str(folder)) if isinstance(step, Distill) and is_taught else step
+        for step, is_taught in zip(recipe.steps, taught)
+    ]
+    return replace(recipe, steps=tuple(steps))
 
 
 def _check_steps(recipe: Recipe, detector: Detector) -> None:
@@ -115,8 +136,26 @@ def _check_steps(recipe: Recipe, detector: Detector) -> None:
             raise ValueError(
                 f"{recipe.name}, step {number}: distill needs `share` (of --minutes), `minutes` or `epochs`."
             )
+        if isinstance(step, Distill):
+            step.check_outside()
         if isinstance(step, Quantize):
             check_paths(detector.network, step.keep_float)
+
+
+def _check_apart(recipe: Recipe, splits: Mapping[str, Dataset]) -> None:
+    """Raises ValueError where pictures that are to judge the result would be trained on, though without labels."""
+    folders = {step.unlabelled for step in recipe.steps if isinstance(step, Distill) and step.unlabelled is not None}
+    if not folders:
+        return
+    judging = {file_sha256(path) for split in ("val", "test") for path in splits[split].image_paths}
+    for folder in sorted(folders):
+        paths = unlabelled_pictures(folder, ()).image_paths
+        known = [path for path in paths if file_sha256(path) in judging]
+        if known:
+            raise ValueError(
+                f"{folder}: {len(known)} of its {len(paths)} pictures are also in the val or test split, which must "
+                f"not be trained on; remove them, the first is {known[0].name}."
+            )
 
 
 def _check_stock_pt(recipe: Recipe, detector: Detector) -> None:

@@ -1,0 +1,84 @@
+"""What the teacher brought: a distilled step against its twin that trained as long without one, in pairs of pictures.
+
+Both are asked in PyTorch, at the run's input size, on the reported pictures; their answers are kept for a resumed run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from helmlite.compress.control import find_control
+from helmlite.compress.recipe import StepResult
+from helmlite.data.dataset import Dataset
+from helmlite.detector.detector import Detector, Log
+from helmlite.evaluate.accuracy import (
+    Predictions,
+    load_predictions,
+    measure_accuracy,
+    predict_all,
+    save_predictions,
+)
+from helmlite.evaluate.resampling import map_loss_ci95
+
+
+@dataclass(frozen=True)
+class TeachersGain:
+    """mAP50-95 with and without a teacher, in [0, 1]; ci95: interval of the gain, points; None where unknown."""
+
+    step: str
+    epochs: int
+    with_teacher: float | None
+    without: float | None
+    ci95: tuple[float, float] | None
+
+    def in_words(self) -> str:
+        """One line for the report."""
+        start = f"What the teacher brought in step {self.step}"
+        if self.with_teacher is None or self.without is None:
+            return f"{start}: unknown, nothing is labelled in these pictures."
+        gain = 100 * (self.with_teacher - self.without)
+        between = "" if self.ci95 is None else f" (95 % interval {self.ci95[0]:+.1f} to {self.ci95[1]:+.1f})"
+        return (
+            f"{start}: {gain:+.1f} points of mAP50-95{between}, {100 * self.with_teacher:.1f} against "
+            f"{100 * self.without:.1f} for the same detector trained the same {self.epochs} epochs without one."
+        )
+
+
+def teachers_gains(
+    steps: Sequence[StepResult], test: Dataset, input_size: int, folder: Path, seed: int, log: Log
+) -> tuple[TeachersGain, ...]:
+    """One for each step that trained a control.  folder: where predictions are kept."""
+    gains = []
+    for number, step in enumerate(steps, start=1):
+        found = find_control(step.folder.with_name(f"{step.folder.name}.work"))
+        if found is None:
+            continue
+        control, epochs = found
+        log(f"accuracy: {number}. {step.name} and its control")
+        place = folder / f"control-{step.folder.name}"
+        taught, twin = (
+            _predictions(detector, test, input_size, place / f"{name}-{test.split}.json")
+            for name, detector in (("taught", step.detector), ("control", control))
+        )
+        loss = map_loss_ci95(twin, taught, test, seed=seed)  # negative where the taught one is better
+        gains.append(
+            TeachersGain(
+                f"{number} ({step.name})",
+                epochs,
+                measure_accuracy(taught, test).map,
+                measure_accuracy(twin, test).map,
+                None if loss is None else (-loss[1], -loss[0]),
+            )
+        )
+    return tuple(gains)
+
+
+def _predictions(detector: Detector, test: Dataset, input_size: int, path: Path) -> Predictions:
+    if path.is_file():
+        return load_predictions(path, test)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = predict_all(detector.predictor(input_size), test)
+    save_predictions(found, test, path)
+    return found
