@@ -1,0 +1,85 @@
+"""Feature losses and stored teachers on Ultralytics networks: every family takes them, dual heads in both branches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from helmlite.compress.distill import Distill, DistillObjective
+from helmlite.compress.feature_losses import FEATURE_LOSSES
+from helmlite.compress.stored_teacher import StoredTeacherObjective, StoredWeights
+from helmlite.data.roles import with_roles
+from helmlite.detector.detector import Batch, Detector
+from helmlite.detector.fit_state import EpochPlan
+
+pytest.importorskip("ultralytics")
+pytestmark = pytest.mark.slow
+
+CLASSES = with_roles(["helmet", "no_helmet"])
+PLAN = EpochPlan(2, 1, False, 1, 0.0, 0.0, {})
+OTHERS = ["yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n"]
+
+
+def random_yolo(name: str, seed: int) -> Detector:
+    from helmlite.detector.ultralytics import new_ultralytics
+
+    return new_ultralytics(name, CLASSES, seed, input_size=64)
+
+
+def one_batch() -> Batch:
+    targets = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4]])
+    found = torch.tensor([[0, 1, 0.5, 0.5, 0.4, 0.4, 0.9], [1, 0, 0.4, 0.6, 0.5, 0.5, 0.5]])
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return Batch(images, targets, torch.tensor([True, False]), found)
+
+
+def check_feature_losses(name: str) -> None:
+    teacher, student = random_yolo(name, 0), random_yolo(name, 1)
+    for loss_name in FEATURE_LOSSES:
+        settings = Distill(epochs=1, feature_loss=loss_name)
+        objective = DistillObjective(settings, student, student.network, teacher, PLAN, 64)
+        loss, parts = objective.loss(student.network.train(), one_batch(), 0)
+        loss.backward()
+        assert parts["kd_features"] > 0, loss_name
+        assert bool(torch.isfinite(loss)), loss_name
+
+
+def check_stored_teacher(name: str) -> None:
+    student = random_yolo(name, 1)
+    objective = StoredTeacherObjective(StoredWeights(0, 1, 1, 1.0), student, student.network, PLAN, {})
+    loss, parts = objective.loss(student.network.train(), one_batch(), 0)
+    loss.backward()
+    assert parts["kd_classes"] > 0
+    assert parts["kd_boxes"] > 0
+    branches = ("cv2", "cv3", "one2one_cv2", "one2one_cv3") if student.network.is_dual else ("cv2", "cv3")
+    for path in branches:
+        scales = getattr(student.network.head, path)
+        gradients = [scale[-1].bias.grad for scale in scales]
+        assert sum(float(item.abs().sum()) for item in gradients if item is not None) > 0, path
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
+def test_feature_losses_on_yolo(name):
+    check_feature_losses(name)
+
+
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n"])
+def test_stored_boxes_teach_every_branch(name):
+    check_stored_teacher(name)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_other_families(name):
+    check_feature_losses(name)
+    check_stored_teacher(name)
+
+
+def test_a_teacher_of_another_family_and_size():
+    """yolo26n has distances where yolo11n has distributions, and a neck of another width."""
+    teacher, student = random_yolo("yolo11n", 0), random_yolo("yolo26n", 1)
+    objective = DistillObjective(Distill(epochs=1, feature_loss="pkd"), student, student.network, teacher, PLAN, 64)
+    loss, parts = objective.loss(student.network.train(), one_batch(), 0)
+    loss.backward()
+    assert parts["kd_boxes"] > 0
+    assert parts["kd_features"] > 0
