@@ -1,0 +1,272 @@
+"""Every technique alone and combined, from one baseline with one training budget, on real roadside pictures.
+
+    python benchmarks/techniques.py --plan                      rows and minutes, before anything is trained
+    python benchmarks/techniques.py --work DIR                  makes what is missing; goes on where it was stopped
+    python benchmarks/techniques.py --work DIR --only 'prune*'  some rows
+    python benchmarks/techniques.py --work DIR --time           speed of all rows that were made, in turn
+    python benchmarks/techniques.py --write docs                docs/techniques.md with its plots
+
+Data: bikes_helmets, india_traffic and thai_cctv together.  The baseline is `tiny`, trained here from the weights that
+ship.  Each row starts from it and has the same number of training epochs in all, whatever it does with them; rows
+without training have none.  Choices are made on `val`; `test` is what the table shows.
+
+The baseline and a small file for each finished row are kept in --results, so that the work can be spread over machines
+and days.  Speed is measured on networks of the same structure, rebuilt from what those files say, all in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import commit
+from technique_rows import BASELINE_EPOCHS, EPOCHS, INPUT_SIZE, ROWS, Row
+from technique_table import write_page
+
+from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
+from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.recipe import StepResult, parse_recipe, run_recipe
+from helmlite.compress.shipped import load_demo_detector
+from helmlite.compress.technique import Context, WithStandIn
+from helmlite.data.dataset import Dataset
+from helmlite.data.load import load_dataset, match_classes, merged
+from helmlite.data.roles import labels_of_role
+from helmlite.detector.detector import Detector
+from helmlite.detector.families import family_of
+from helmlite.detector.fit import FitSettings, finetune
+from helmlite.detector.fit_state import detector_sha256
+from helmlite.detector.macs import count_macs, count_parameters
+from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predict_all, save_predictions
+from helmlite.evaluate.cost import compressed_bytes, file_bytes
+from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.gate import changes_at, operating_point
+from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_average_precision
+from helmlite.export.layer_times import layer_clock
+from helmlite.export.pack import write_bundle
+from helmlite.files import write_whole
+from helmlite.runtime.bench import time_predictors
+from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
+from helmlite.runtime.machine import installed_versions, read_machine
+
+SETS = ("bikes_helmets", "india_traffic", "thai_cctv")
+RUNTIMES = ("openvino", "onnxruntime")
+_RESAMPLES = 1000
+_LAST_STRUCTURE = ("insert_quantizers", "round_weights", "cluster_weights")  # made anew where speed is measured
+_SECONDS_A_PICTURE = 0.03  # tiny at 320 on two cores, forward and backward: for the plan only
+
+Pictures = Mapping[str, Dataset]
+
+
+def main() -> int:
+    arguments = _arguments()
+    rows = [row for row in ROWS if fnmatch.fnmatch(row.name, arguments.only)]
+    pictures = {split: roadside(split) for split in ("train", "val", "test")}
+    if arguments.plan:
+        return _print_plan(rows, len(pictures["train"]))
+    if arguments.write:
+        write_page(arguments.results, arguments.write, pictures, commit())
+        return 0
+    baseline = _baseline(arguments, pictures)
+    if arguments.time:
+        _time(arguments, baseline, pictures)
+        return 0
+    for row in rows:
+        for seed in range(row.seeds):
+            if not (arguments.results / f"{row.name}-s{seed}.json").is_file():
+                _say(f"== {row.name}, seed {seed}")
+                found = _made(row, seed, baseline, pictures, arguments)
+                write_whole(arguments.results / f"{row.name}-s{seed}.json", json.dumps(found))
+                _say(f"== {row.name}, seed {seed}: {found.get('refused') or found['test_map']}")
+    return 0
+
+
+def roadside(split: str) -> Dataset:
+    """The three roadside sets as one."""
+    folder = Path(os.environ.get("HELMLITE_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+    classes = load_demo_detector().classes
+    sets = [match_classes(load_dataset(folder / name / "data.yaml", split), classes) for name in SETS]
+    return replace(merged(sets), split=split)
+
+
+def _baseline(arguments: argparse.Namespace, pictures: Pictures) -> Detector:
+    place = arguments.results / "baseline"
+    if not is_checkpoint(place):
+        settings = FitSettings(
+            input_size=INPUT_SIZE, epochs=BASELINE_EPOCHS, device=arguments.device, close_mosaic_epochs=10
+        )
+        trained = finetune(load_demo_detector(), pictures["train"], settings, 0, arguments.work / "baseline", log=_say)
+        about = {"technique": "baseline", "epochs": BASELINE_EPOCHS, "commit": commit()}
+        save_checkpoint(trained, place, about | {"data_sha256": pictures["train"].sha256()})
+    if read_provenance(place)["data_sha256"] != pictures["train"].sha256():
+        raise SystemExit(f"{place} was trained on other pictures.")
+    return load_checkpoint(place)
+
+
+def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One row with one seed: what the table needs of it."""
+    folder = arguments.work / "rows" / f"{row.name}-s{seed}"
+    stated = {"row": row.name, "seed": seed, "commit": commit(), "baseline": detector_sha256(baseline)}
+    try:
+        steps = _steps_of(row, seed, baseline, pictures, arguments)
+    except ValueError as error:  # a technique that says why not is a result too
+        return {**stated, "refused": str(error)}
+    last = steps[-1].detector if steps else baseline
+    trained = [item for item in steps if item.name == "distill"]
+    found = stated | _seen(last, folder, "", pictures)
+    if trained and len(steps) > 1:
+        first = next(index for index, item in enumerate(steps) if item.name == "distill")
+        if first:
+            found |= _seen(steps[first - 1].detector, folder / "before", "before_", pictures)
+    found["recall_no_helmet"] = _recall(baseline, folder, arguments.work / "rows" / "as-it-is", pictures)
+    bundle = read_bundle(folder / "bundle")
+    files = [bundle.folder / path for path in bundle.manifest.runtime_files["openvino"]]
+    return found | {
+        "minutes": round(sum(item.seconds for item in steps) / 60, 2),
+        "machine": read_machine().describe(),
+        "macs": count_macs(last.network, INPUT_SIZE),
+        "params": count_parameters(last.network),
+        "size_bytes": file_bytes(files),
+        "download_bytes": compressed_bytes(files),
+        "edits": [{"kind": e.kind, **e.to_json()} for e in last.edits if e.kind not in _LAST_STRUCTURE],
+    }
+
+
+def _steps_of(
+    row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments: argparse.Namespace
+) -> list[StepResult]:
+    if not row.recipe:
+        return []
+    context = Context(
+        data=pictures["train"],
+        original=baseline,
+        input_size=INPUT_SIZE,
+        seed=seed,
+        workspace=arguments.work / "steps",
+        log=_say,
+        device=arguments.device,
+        layer_clock=layer_clock("openvino"),
+        val=pictures["val"],
+    )
+    return run_recipe(baseline, parse_recipe(row.recipe, row.name).steps, context, arguments.work / "steps")
+
+
+def _seen(detector: Detector, folder: Path, prefix: str, pictures: Pictures) -> dict[str, Any]:
+    """Accuracy of the exported file on both splits, and on test in every resample of the pictures."""
+    bundle = _bundle(folder / "bundle", detector)
+    numbers: dict[str, Any] = {}
+    for split in ("val", "test"):
+        found = _predictions(bundle, folder / f"{split}.json", pictures[split])
+        accuracy = measure_accuracy(found, pictures[split])
+        numbers |= {f"{prefix}{split}_map": accuracy.map, f"{prefix}{split}_map50": accuracy.map50}
+    count = len(pictures["test"])
+    weights = np.vstack([np.ones((1, count), np.int64), bootstrap_weights([None] * count, _RESAMPLES, seed=0)])
+    maps = 100 * mean_average_precision(match_records(found, pictures["test"]), weights)
+    return numbers | {f"{prefix}resampled": [round(float(value), 3) for value in maps]}
+
+
+def _predictions(bundle: Bundle, path: Path, dataset: Dataset) -> Predictions:
+    if not path.is_file():
+        save_predictions(predict_all(BundlePredictor(bundle, "openvino"), dataset), dataset, path)
+    return load_predictions(path, dataset)
+
+
+def _recall(baseline: Detector, folder: Path, reference: Path, pictures: Pictures) -> float | None:
+    """Recall of no_helmet on test at the baseline's number of false alarms on val."""
+    bundle = _bundle(reference / "bundle", baseline)
+    val, test = pictures["val"], pictures["test"]
+    labels = labels_of_role(val.classes, "no_helmet")
+    before = {split: _predictions(bundle, reference / f"{split}.json", pictures[split]) for split in ("val", "test")}
+    after = {split: load_predictions(folder / f"{split}.json", pictures[split]) for split in ("val", "test")}
+    point = operating_point(match_class(before["val"], val, labels), match_class(after["val"], val, labels))
+    changes = changes_at(point, before["test"], after["test"], test)
+    return None if changes is None else changes.candidate_recall
+
+
+def _bundle(place: Path, detector: Detector) -> Bundle:
+    if is_bundle(place):
+        return read_bundle(place)
+    is_quantized = detector.has_edit("insert_quantizers")
+    ready = detector if is_quantized else merge_parallel_convs(fold_batchnorm(detector))
+    precision = "int8" if is_quantized else "f32"
+    return write_bundle(place, ready, INPUT_SIZE, runtimes=RUNTIMES, runtime="openvino", precision=precision)
+
+
+def _time(arguments: argparse.Namespace, baseline: Detector, pictures: Pictures) -> None:
+    """All rows in turn on each runtime; medians go into timing.json."""
+    images = [pictures["val"][index].read_image() for index in range(8)]
+    bundles = {}
+    for row in ROWS:
+        path = arguments.results / f"{row.name}-s0.json"
+        stated = json.loads(path.read_text()) if path.is_file() else {"refused": ""}
+        if "refused" not in stated:
+            place = arguments.work / "timed" / row.name
+            bundles[row.name] = _bundle(place, _rebuilt(row, stated, baseline, pictures, arguments.work))
+    machine = read_machine()
+    timing: dict[str, Any] = {"machine": machine.describe(), "flags": machine.flags, "rounds": arguments.rounds}
+    timing |= {"commit": commit(), "versions": installed_versions((*RUNTIMES, "torch"))}
+    for runtime in RUNTIMES:
+        predictors = {name: BundlePredictor(bundle, runtime) for name, bundle in bundles.items()}
+        found = time_predictors(predictors, images, arguments.rounds, 3)
+        timing[runtime] = {name: item.network.median_ms for name, item in found.items()}
+    write_whole(arguments.results / "timing.json", json.dumps(timing, indent=1))
+
+
+def _rebuilt(row: Row, stated: Mapping[str, Any], baseline: Detector, pictures: Pictures, work: Path) -> Detector:
+    """A network of the row's structure: its edits on the baseline, then its last step made cheaply."""
+    network = family_of(baseline).build(baseline.architecture)
+    edits = []
+    for item in stated["edits"]:
+        edit = EDITS[item["kind"]]({key: value for key, value in item.items() if key != "kind"})
+        edit.redo(network)
+        edits.append(edit)
+    detector = replace(baseline, network=network.eval(), edits=tuple(edits))
+    steps = parse_recipe(row.recipe, row.name).steps if row.recipe else ()
+    context = Context(pictures["train"], baseline, INPUT_SIZE, 0, work / "rebuilding", log=_say, val=pictures["val"])
+    for step in steps:
+        if step.name in ("quantize", "cluster", "weight_only"):
+            cheap = step.stand_in() if isinstance(step, WithStandIn) else step
+            detector = detector if cheap is None else cheap.apply(detector, context)
+    return detector
+
+
+def _print_plan(rows: list[Row], pictures: int) -> int:
+    each = EPOCHS * pictures * _SECONDS_A_PICTURE / 60
+    total = BASELINE_EPOCHS * pictures * _SECONDS_A_PICTURE / 60
+    print(f"baseline: tiny, {BASELINE_EPOCHS} epochs of {pictures} pictures at {INPUT_SIZE}: {total:.0f} minutes")
+    for row in rows:
+        minutes = row.seeds * (each * row.cost if "epochs" in row.recipe else 1.0)
+        total += minutes
+        print(f"{row.group:12} {row.name:28} {row.seeds} seed(s) {minutes:5.0f} minutes")
+    print(f"{len(rows)} rows, {total / 60:.1f} hours on two cores")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("techniques-work"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "docs" / "results" / "techniques")
+    parser.add_argument("--only", default="*")
+    parser.add_argument("--plan", action="store_true")
+    parser.add_argument("--time", action="store_true")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--write", type=Path)
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
