@@ -119,7 +119,7 @@ ROWS: tuple[Row, ...] = (
         )
         for method in ("svd", "spatial", "tucker", "cp")
         for share in (80, 65)
-    ),  # fmt: skip
+    ),
     Row("rank-auto-energy-95", "rank", _steps({"technique": "low_rank", "energy": 0.95}, _healed())),
     Row("rank-auto-energy-85", "rank", _steps({"technique": "low_rank", "energy": 0.85}, _healed())),
     Row("rank-auto-vbmf", "rank", _steps({"technique": "low_rank", "ranks": "vbmf"}, _healed())),

@@ -63,7 +63,9 @@ def read_rows(results: Path) -> tuple[dict[str, Measured], dict[str, str]]:
     for row in ROWS:
         paths = [results / f"{row.name}-s{seed}.json" for seed in range(row.seeds)]
         seeds = [json.loads(path.read_text()) for path in paths if path.is_file()]
-        refused.update({row.name: item["refused"] for item in seeds if "refused" in item})
+        reasons = [item["refused"] for item in seeds if "refused" in item]
+        if reasons:
+            refused[row.name] = reasons[0]
         done = [item for item in seeds if "refused" not in item]
         if done:
             found[row.name] = Measured(row, done)
