@@ -134,6 +134,8 @@ def test_nothing_that_only_the_coarsest_scale_read_is_left(detector: Detector) -
     names = set(detector.network.state_dict()) - set(dropped.network.state_dict())
     gone = {".".join(name.split(".")[:2]) for name in names}
     assert gone == {"neck.stride_middle", "neck.up_coarse", "heads.2"}
+    with pytest.raises(ValueError, match="multiple of 32 pixels; got 80"):  # the backbone still halves five times
+        export_onnx(dropped, Path("never.onnx"), 80)
     only_fine = without_scale(dropped, 16)
     assert only_fine.architecture.layout.strides == (8,)
     images = torch.rand(1, 3, 64, 64)

@@ -28,6 +28,7 @@ from helmlite.files import write_whole
 
 OPSET = 17  # read by ONNX Runtime from 1.12 on
 OUTPUTS = ("decoded", "maps")
+_COARSEST = 32  # stride of every family's backbone, whichever scales the head has left
 
 
 def export_onnx(
@@ -74,8 +75,9 @@ def node_counts(path: Path) -> dict[str, int]:
 def _check(output: str, input_size: int, strides: Sequence[int]) -> None:
     if output not in OUTPUTS:
         raise ValueError(f"Unknown output '{output}'; known are {', '.join(OUTPUTS)}.")
-    if input_size < max(strides) or input_size % max(strides):
-        raise ValueError(f"The input size must be a multiple of {max(strides)} pixels; got {input_size}.")
+    step = max(_COARSEST, *strides)
+    if input_size < step or input_size % step:
+        raise ValueError(f"The input size must be a multiple of {step} pixels; got {input_size}.")
 
 
 def _write(network: nn.Module, images: Tensor, path: Path, output_names: list[str]) -> None:
