@@ -3,7 +3,8 @@
     gamma * (W x + b - mean) / sqrt(var + eps) + beta  =  (s W) x + (s (b - mean) + beta),   s = gamma / sqrt(var + eps)
 
 The pairs are found in the traced graph, never by names: a convolution whose output only that BatchNorm reads.
-Branches that only training runs (one-to-many heads) are not in the graph and keep their BatchNorm.
+Branches that only training runs (one-to-many heads) are not in the graph and keep their BatchNorm, and so do
+convolutions that share their weight: each has another scale, and folding would give each a weight of its own again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.compress.module_swap import plain_conv, put_module
+from helmlite.compress.shared_weights import shared_paths
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import Graph, trace
 
@@ -61,9 +63,23 @@ def fold_batchnorm(detector: Detector) -> Detector:
 
 
 def foldable_pairs(network: nn.Module, graph: Graph) -> tuple[tuple[str, str], ...]:
-    """(convolution path, BatchNorm path) wherever the BatchNorm alone reads the convolution and both run once."""
+    """(convolution path, BatchNorm path) wherever the BatchNorm alone reads the convolution and both run once.
+
+    The convolution's weight is its own: one that other modules share cannot be folded into.
+    """
+    shared = shared_paths(network)
+    return tuple((conv, norm) for conv, norm in _pairs(network, graph) if conv not in shared)
+
+
+def norms_of_shared(network: nn.Module, graph: Graph) -> tuple[tuple[str, str], ...]:
+    """The pairs that cannot be folded, since the convolution shares its weight."""
+    shared = shared_paths(network)
+    return tuple((conv, norm) for conv, norm in _pairs(network, graph) if conv in shared)
+
+
+def _pairs(network: nn.Module, graph: Graph) -> list[tuple[str, str]]:
     producers, consumers = graph.producers(), graph.consumers()
-    calls = Counter(op.module for op in graph.ops)
+    calls = Counter((op.module, op.kind) for op in graph.ops)
     pairs = []
     for norm_op in graph.ops:
         if norm_op.kind != "batch_norm":
@@ -73,10 +89,10 @@ def foldable_pairs(network: nn.Module, graph: Graph) -> tuple[tuple[str, str], .
         if conv_op is None or conv_op.kind != "conv2d" or value in graph.results or consumers[value] != [norm_op]:
             continue
         conv, norm = network.get_submodule(conv_op.module), network.get_submodule(norm_op.module)
-        runs_once = calls[conv_op.module] == calls[norm_op.module] == 1
+        runs_once = calls[conv_op.module, "conv2d"] == calls[norm_op.module, "batch_norm"] == 1
         if runs_once and isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d) and norm.track_running_stats:
             pairs.append((conv_op.module, norm_op.module))
-    return tuple(pairs)
+    return pairs
 
 
 def folded_conv(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
