@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from helmlite.cli import data, edge, evaluate, models, workshop
+from helmlite.cli import data, edge, evaluate, models, packing, workshop
 
 app = typer.Typer(
     name="helmlite",
@@ -18,6 +18,7 @@ models.register(app)
 workshop.register(app)
 evaluate.register(app)
 edge.register(app)
+packing.register(app)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from helmlite.compress.quantization_plan import IMAGES, QuantPoint
 from helmlite.compress.quantize_points import Points
+from helmlite.compress.shared_weights import shared_weights
 from helmlite.detector.trace import intercept, tensors_in
 
 RULES = ("min_max", "percentile", "mse")
@@ -214,7 +215,15 @@ def weight_points(
         assert isinstance(weight, Tensor)
         smallest = bias.detach().abs() / (edges[edge].scales[0] * _BIAS_STEPS) if isinstance(bias, Tensor) else None
         made[path] = symmetric_point(weight.detach(), bits, smallest)
+    for group in shared_weights(network):
+        paths = [path for path in group if path in made]
+        made.update(dict.fromkeys(paths, _widest([made[path] for path in paths])) if paths else {})
     return made
+
+
+def _widest(points: list[QuantPoint]) -> QuantPoint:
+    """One rounding for a weight that several layers share: the largest scale of each channel."""
+    return replace(points[0], scales=tuple(max(scales) for scales in zip(*(point.scales for point in points))))
 
 
 def symmetric_point(weight: Tensor, bits: int = 8, smallest: Tensor | None = None) -> QuantPoint:

@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from helmlite.compress.activation import SwapActivations
+from helmlite.compress.cluster_weights import ClusterWeights
 from helmlite.compress.drop_block import DropBlocks
 from helmlite.compress.drop_scale import DropScaleAt
 from helmlite.compress.fold_batchnorm import FoldBatchNorm
@@ -32,6 +33,7 @@ from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.keep_channels import KeepChannels
 from helmlite.compress.mask_weights import MaskWeights
 from helmlite.compress.merge_parallel import MergeParallelConvs
+from helmlite.compress.tie_weights import TieWeights
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
@@ -52,6 +54,8 @@ EDITS: Mapping[str, Callable[[Mapping[str, Any]], Edit]] = {
     FoldBatchNorm.kind: FoldBatchNorm.from_json,
     MergeParallelConvs.kind: MergeParallelConvs.from_json,
     InsertQuantizers.kind: InsertQuantizers.from_json,
+    TieWeights.kind: TieWeights.from_json,
+    ClusterWeights.kind: ClusterWeights.from_json,
 }
 
 

@@ -38,8 +38,8 @@ _LAST = ("cluster", "quantize", "weight_only")
 # earlier -> those that cannot come after it
 CANNOT_FOLLOW: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(_REBUILDING, frozenset(_CUTTING)),
-    "tie": frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, "tie", "cluster", "weight_only")),
-    "sparsify": frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, "tie", "sparsify", "cluster", "equalize")),
+    "tie": frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, "tie", "weight_only")),
+    "sparsify": frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, "tie", "sparsify", "equalize")),
     **dict.fromkeys(
         _LAST, frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, *_LAST, "tie", "sparsify", "activation", "equalize"))
     ),

@@ -192,10 +192,11 @@ class _Groups:
 
 
 def _stayed_float(graph: Graph, demand: _Demand, rounded: Mapping[int, str]) -> tuple[FloatPart, ...]:
-    """Operators that compute in float, activations after a convolution aside: those belong to its kernel."""
+    """Operators that compute in float, those aside that belong to a convolution's kernel: activations, and BatchNorm
+    behind a shared weight, which exporters fold."""
     parts = []
     for op in graph.ops:
-        if op.kind in CARRIERS or op.kind in ACTIVATIONS:
+        if op.kind in CARRIERS or op.kind in ACTIVATIONS or op.kind == "batch_norm":
             continue
         if op.kind in _WEIGHTED and demand.is_quantized(op):
             if any(value in graph.results for value in op.outputs):

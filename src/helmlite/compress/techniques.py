@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from helmlite.compress.activation import ReplaceActivation
+from helmlite.compress.cluster import Cluster
 from helmlite.compress.distill import Distill
 from helmlite.compress.drop_block import DropBlock
 from helmlite.compress.drop_scale import DropScale
@@ -12,8 +13,9 @@ from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.sparsify import Sparsify
 from helmlite.compress.technique import Technique
+from helmlite.compress.tie import Tie
 
 TECHNIQUES: Mapping[str, Callable[..., Technique]] = {
     technique.name: technique
-    for technique in (Prune, DropScale, DropBlock, Sparsify, ReplaceActivation, Distill, Quantize)
+    for technique in (Prune, DropScale, DropBlock, Sparsify, ReplaceActivation, Tie, Cluster, Distill, Quantize)
 }

@@ -20,14 +20,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.cluster_weights import settle_codebooks
 from helmlite.compress.insert_quantizers import quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.decoded import DecodedDetector
 from helmlite.export.qdq import OnnxRounding
+from helmlite.export.tied_norms import fold_into_integers, keep_norms_apart
 from helmlite.files import write_whole
 
 OPSET = 17  # read by ONNX Runtime from 1.12 on
 OUTPUTS = ("decoded", "maps")
+_WORTH_SHARING = 64  # bytes
 _COARSEST = 32  # stride of every family's backbone, whichever scales the head has left
 
 
@@ -46,7 +49,10 @@ def export_onnx(
     layout = detector.architecture.layout
     _check(output, input_size, layout.strides)
     network = detector.copy().network.eval().cpu()
+    settle_codebooks(network)
     is_quantized = detector.has_edit("insert_quantizers")
+    if detector.has_edit("tie_weights"):
+        (fold_into_integers if is_quantized else keep_norms_apart)(network)
     if is_quantized:
         quantizers_of(network).rounding = OnnxRounding(repeat_carried)
     if output == "decoded":
@@ -59,6 +65,8 @@ def export_onnx(
     model = onnx.load(str(path))
     _constants_to_initializers(model.graph)
     _drop_unused_initializers(model.graph)
+    if detector.has_edit("tie_weights") and repeat_carried:  # OpenVINO unpacks integers with several readers to float
+        _share_initializers(model.graph)
     onnx.checker.check_model(model)
     if is_quantized:
         _check_counts(model.graph, detector, repeat_carried)
@@ -129,6 +137,20 @@ def _drop_unused_initializers(graph: Any) -> None:
     kept = [item for item in graph.initializer if item.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _share_initializers(graph: Any) -> None:
+    """Stores equal tensors once: the integers of a weight that several convolutions share."""
+    first: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+    names = {
+        item.name: first.setdefault((item.data_type, tuple(item.dims), item.raw_data), item.name)
+        for item in graph.initializer
+        if len(item.raw_data) >= _WORTH_SHARING
+    }
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+    _drop_unused_initializers(graph)
 
 
 def _check_counts(graph: Any, detector: Detector, repeat_carried: bool) -> None:
