@@ -1,4 +1,4 @@
-"""Importance: first-order Taylor against the loss itself, and a unit that is known not to matter."""
+"""Importance from gradients: against the loss itself, by hand on one unit, and a unit that is known not to matter."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from helmlite.compress.channel_groups import ChannelGroup, build_channel_groups
-from helmlite.compress.importance import taylor
+from helmlite.compress.importance import obd, scores_named, taylor
+from helmlite.compress.importance_gradient import saliency
 from helmlite.compress.prune import Prune
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context
@@ -99,6 +100,64 @@ def test_taylor_is_the_squared_slope_of_the_loss_along_the_unit_s_gate(context: 
     assert np.median(ratios) == pytest.approx(1.0, abs=0.05)
     low, high = np.quantile(ratios, [0.1, 0.9])  # beyond these the assigner chooses other cells on the way
     assert 0.8 < low <= high < 1.35
+
+
+def test_obd_is_half_of_squared_weight_times_squared_gradient_of_single_pictures(context: Context) -> None:
+    """LeCun 1989, eq. 5, with the empirical Fisher: every weight that goes with the unit, picked out one by one."""
+    detector = _detector()
+    groups = build_channel_groups(family_of(detector), detector.network)
+    group = next(bundle.groups[0] for bundle in groups.bundles if bundle.groups[0].name == "backbone.down.1.conv")
+    batch = next(plain_batches(context.data, _SIZE, 3, 3, seed=0))
+    scores = obd(detector, groups, [batch])
+    expected = 0.0
+    for index in range(3):
+        targets = batch.targets[batch.targets[:, 0] == index].clone()
+        targets[:, 0] = 0
+        network = _with_gradients(detector, Batch(batch.images[index : index + 1], targets))
+        for member in group.units[5]:
+            module = network.get_submodule(member.path)
+            for parameter in module.parameters():
+                if member.role == "in":
+                    weight, slope = parameter[:, member.index], parameter.grad[:, member.index]  # type: ignore[index]
+                else:
+                    weight, slope = parameter[member.index], parameter.grad[member.index]  # type: ignore[index]
+                expected += float((weight.detach().double() ** 2 * slope.double() ** 2).sum()) / 2 / 3
+    assert expected > 0
+    assert scores[group][5] == pytest.approx(expected, rel=1e-4)
+
+
+def test_saliency_by_hand() -> None:
+    assert saliency(torch.tensor([2.0, 1.0]), torch.tensor([3.0, 0.5])).tolist() == [6.0, 0.25]
+
+
+@pytest.mark.parametrize("importance", ["taylor", "obd"])
+def test_pictures_without_labels_are_refused(context: Context, importance: str) -> None:
+    detector = _detector()
+    groups = build_channel_groups(family_of(detector), detector.network)
+    batch = Batch(torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), torch.zeros(0, 6))
+    with pytest.raises(ValueError, match=f"importance '{importance}' needs labelled pictures; none of 2 has a label"):
+        scores_named(importance, detector, groups, [batch])
+
+
+@pytest.mark.parametrize("importance", ["taylor", "obd"])
+def test_an_ultralytics_head_is_asked_as_well(context: Context, importance: str) -> None:
+    pytest.importorskip("ultralytics")
+    from helmlite.detector.ultralytics import new_ultralytics
+
+    detector = new_ultralytics("yolo11n", _CLASSES)
+    groups = build_channel_groups(family_of(detector), detector.network)
+    scores = scores_named(importance, detector, groups, plain_batches(context.data, 64, 2, 2, seed=0))
+    values = np.concatenate([scores[group] for bundle in groups.bundles for group in bundle.groups])
+    assert np.isfinite(values).all()
+    assert (values > 0).mean() > 0.9
+
+
+def _with_gradients(detector: Detector, batch: Batch) -> nn.Module:
+    family, network = family_of(detector), detector.copy().network.eval()
+    loss_of = family.task_loss(detector.architecture, network, epochs=1)
+    loss, _ = loss_of(family.training_maps(network, batch.images), batch)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return network
 
 
 def test_a_unit_that_gives_nothing_is_worth_nothing(context: Context) -> None:

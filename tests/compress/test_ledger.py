@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.compress.channel_groups import build_channel_groups
+from helmlite.compress.cut_channels import cut
 from helmlite.compress.importance import group_l2
 from helmlite.compress.layer_times import LayerTimes, measured_once
-from helmlite.compress.ledger import Ledger, latency_ledger, macs_ledger
+from helmlite.compress.ledger import Ledger, latency_ledger, loss_of_step, macs_ledger
 from helmlite.compress.prune import Prune, choose_units, smallest_steps
+from helmlite.compress.ranking import kept_units
 from helmlite.compress.technique import Context
 from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
@@ -37,6 +39,25 @@ def test_cost_and_saving_by_hand() -> None:
     assert ledger.saving(loss) == 2 * 10 * 9 * (4 * 8 - 3 * 6) + 10 * 9 * 2
     ledger.remove(loss)
     assert ledger.left == 2 * 10 * 9 * 3 * 6 + 10 * 9 * 6 + 5
+
+
+def test_what_bundles_cost_together_is_what_the_ledger_says() -> None:
+    """Two bundles that meet in convolutions: the saving of one depends on the other, as in the ledger itself."""
+    detector = new_tiny(_CLASSES, _SIZE)
+    groups = build_channel_groups(family_of(detector), detector.network)
+    ledger = macs_ledger(detector, _SIZE)
+    costs = ledger.for_bundles(groups.bundles)
+    kept = [max(1, bundle.steps * (3 + index % 5) // 8) for index, bundle in enumerate(groups.bundles)]
+    change = costs.change(kept, 4, [1, kept[4], 9])
+    for bundle, steps in zip(groups.bundles, kept):
+        gone = bundle.steps - steps
+        ledger.remove({path: (gone * out, gone * into) for path, (out, into) in loss_of_step(bundle).items()})
+    assert costs.total(kept) == pytest.approx(ledger.left, rel=1e-9)
+    assert change[0] == pytest.approx(costs.total([*kept[:4], 1, *kept[5:]]) - ledger.left, rel=1e-9)
+    assert change[1] == 0
+    assert change[2] == pytest.approx(costs.total([*kept[:4], 9, *kept[5:]]) - ledger.left, rel=1e-9)
+    choice = kept_units(groups, group_l2(detector, groups), kept)
+    assert count_macs(cut(detector, groups, choice).network, _SIZE) == pytest.approx(ledger.left, rel=1e-9)
 
 
 def test_a_latency_ledger_begins_at_what_was_measured() -> None:

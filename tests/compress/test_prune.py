@@ -14,7 +14,7 @@ from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.importance import group_l2
 from helmlite.compress.keep_channels import KeepChannels, KeptConv
 from helmlite.compress.ledger import macs_ledger
-from helmlite.compress.prune import Choice, Prune, choose_units, cut, smallest_steps
+from helmlite.compress.prune import Choice, Prune, choose_units, cut, prune_by_scores, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
@@ -171,15 +171,6 @@ def test_an_edit_survives_json() -> None:
     assert edit.to_json()["convs"]["a"]["out"] == [[0, 1], [5, 5]]
 
 
-def test_l2_prefers_the_larger_filter() -> None:
-    """Two filters of norm 1 and 3 in one group: scores are 0.5 and 1.5, the mean being 1."""
-    detector = _detector("tiny")
-    groups = build_channel_groups(family_of(detector), detector.network)
-    for scores in group_l2(detector, groups).values():
-        assert scores.mean() == pytest.approx(1.0)
-        assert (scores >= 0).all()
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -188,13 +179,34 @@ def test_l2_prefers_the_larger_filter() -> None:
         ({"latency_ratio": 0.0}, "latency_ratio must lie between 0 and 1"),
         ({}, "one of them"),
         ({"macs_ratio": 0.5, "latency_ratio": 0.5}, "one of them"),
-        ({"macs_ratio": 0.5, "importance": "luck"}, "known are l2, taylor"),
+        ({"macs_ratio": 0.5, "importance": "luck"}, "unknown importance 'luck'; known are l1_filter"),
         ({"macs_ratio": 0.5, "rounds": 0}, "at least 1"),
+        ({"macs_ratio": 0.5, "ranking": "local"}, "unknown ranking 'local'; known are global, uniform, sensitivity"),
+        ({"macs_ratio": 0.5, "schedule": "linear"}, "unknown schedule 'linear'; known are one_shot"),
+        ({"macs_ratio": 0.5, "measure": "ap"}, "unknown measure 'ap'; known are loss, map"),
+        ({"macs_ratio": 0.5, "teacher": "other"}, "unknown teacher 'other'; known are original, none"),
+        ({"macs_ratio": 0.5, "schedule": "one_shot", "rounds": 3}, "has one round; got rounds = 3"),
+        ({"macs_ratio": 0.5, "schedule": "gradual"}, "give minutes or epochs"),
+        ({"macs_ratio": 0.5, "schedule": "gradual", "rounds": 1, "epochs": 1}, "at least 2"),
+        ({"macs_ratio": 0.5, "schedule": "gradual", "epochs": 2}, "2 epochs cannot be divided over the 3 gaps"),
+        ({"macs_ratio": 0.5, "schedule": "gradual", "minutes": -1.0}, "at least 1 epoch or some minutes"),
+        ({"macs_ratio": 0.5, "minutes": 3.0}, "for schedule 'gradual'"),
+        ({"macs_ratio": 0.5, "keep": "head"}, "keep is a list of module paths; got 'head'"),
+        ({"macs_ratio": 0.5, "shares": (0.5, 1.0)}, "shares must be numbers between 0 and 1"),
+        ({"macs_ratio": 0.5, "measure_size": 100}, "measure_size a multiple of 32; got 64 and 100"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Prune(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ranking", ["global", "uniform"])
+def test_an_impossible_target_says_so_for_given_scores(ranking: str) -> None:
+    detector = _detector("tiny")
+    groups = build_channel_groups(family_of(detector), detector.network)
+    with pytest.raises(ValueError, match="cannot be reached"):
+        prune_by_scores(detector, groups, group_l2(detector, groups), 0.01, 64, min_keep=0.5, ranking=ranking)
 
 
 def test_an_impossible_target_says_so() -> None:
