@@ -24,6 +24,7 @@ from helmlite.compress.stored_teacher import (
     with_found,
 )
 from helmlite.compress.technique import Context
+from helmlite.compress.unlabelled import unlabelled_pictures
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import Class, with_roles
 from helmlite.detector.detector import Batch, Detector
@@ -36,6 +37,7 @@ PLAN = EpochPlan(1, 1, False, 1, 0.0, 0.0, {})
 
 
 def pictures(folder: Path, count: int = 4) -> Dataset:
+    folder.mkdir(exist_ok=True)
     samples = []
     for index in range(count):
         path = folder / f"{index}.png"
@@ -112,6 +114,8 @@ def test_files_that_do_not_serve_are_named_in_one_line(tmp_path):
         with_found(data, tmp_path / "none.json", 0.1)
     with pytest.raises(ValueError, match=r"train.json: no such file. Write it with `helmlite eval"):
         stored_file(f"stored:{tmp_path / 'nowhere'}", "train")
+    with pytest.raises(ValueError, match=r"unlabelled.json: no such file. Write it with store_teacher"):
+        stored_file(f"stored:{tmp_path}", "unlabelled")
 
 
 def test_what_a_stored_box_asks_of_the_cells_by_hand():
@@ -205,6 +209,19 @@ def test_storing_and_teaching_from_what_was_stored(context, tmp_path):
     assert settings.outside_sha256() != before
     with pytest.raises(ValueError, match="another objective"):
         settings.apply(student, context)
+
+
+def test_a_stored_teacher_teaches_on_pictures_without_labels(context, tmp_path):
+    pictures(tmp_path / "more", 2)
+    others = unlabelled_pictures(tmp_path / "more", CLASSES)
+    for dataset in (context.data, others):
+        store_teacher(context.original, dataset, 64, tmp_path / "teacher")
+    assert sorted(item.name for item in (tmp_path / "teacher").iterdir()) == ["train.json", "unlabelled.json"]
+    settings = Distill(epochs=1, teacher=f"stored:{tmp_path / 'teacher'}", unlabelled=str(tmp_path / "more"))
+    settings.check_outside()
+    found = settings._data(context)
+    assert [sample.is_labelled for sample in found] == [True] * 4 + [False] * 2
+    assert all(sample.found is not None for sample in found)
 
 
 def test_settings_of_a_stored_teacher(tmp_path):

@@ -77,9 +77,10 @@ def test_what_cannot_be_used_is_said_before_any_work(settings, tmp_path):
 
 def test_the_gain_is_measured_in_pairs(tmp_path):
     """The taught one finds every box, its twin one in two: predictions as they would be kept from an earlier run."""
+    count = 24
     box, one = np.array([[8, 8, 40, 40]], np.float32), np.ones(1, np.float32)
     samples = []
-    for index in range(8):
+    for index in range(count):
         path = tmp_path / f"{index}.png"
         cv2.imwrite(str(path), np.zeros((64, 64, 3), np.uint8))
         samples.append(Sample(path, box, np.array([1])))
@@ -94,9 +95,9 @@ def test_the_gain_is_measured_in_pairs(tmp_path):
     hit, miss = Detections(box, one, np.array([1])), Detections(box + 30, one, np.array([1]))
     place = folder / "control-1-distill-abc"
     place.mkdir(parents=True)
-    every = tuple(range(8))
-    save_predictions(Predictions((hit,) * 8, every), test, place / "taught-test.json")
-    save_predictions(Predictions((hit, miss) * 4, every), test, place / "control-test.json")
+    every = tuple(range(count))
+    save_predictions(Predictions((hit,) * count, every), test, place / "taught-test.json")
+    save_predictions(Predictions((hit, miss) * (count // 2), every), test, place / "control-test.json")
     (gain,) = teachers_gains([taught], test, 64, folder, 0, print)
     assert gain.with_teacher == pytest.approx(1.0)
     assert gain.epochs == 7
@@ -104,6 +105,12 @@ def test_the_gain_is_measured_in_pairs(tmp_path):
     assert 0 < gain.without < 0.7
     assert gain.ci95 is not None
     assert 0 < gain.ci95[0] < 100 * (1 - gain.without) < gain.ci95[1]
+    few = test.subset(list(range(19)))
+    for name, found in (("taught", (hit,) * 19), ("control", (hit, miss) * 9 + (hit,))):
+        save_predictions(Predictions(found, every[:19]), few, place / f"{name}-test.json")
+    (gain,) = teachers_gains([taught], few, 64, folder, 0, print)
+    assert gain.ci95 is None
+    assert "(too few pictures for an interval)" in gain.in_words()
 
 
 def test_the_gain_in_words():
@@ -111,5 +118,8 @@ def test_the_gain_in_words():
     assert gain.in_words() == (
         "What the teacher brought in step 2 (distill): +1.4 points of mAP50-95 (95 % interval +0.2 to +2.6), 41.2 "
         "against 39.8 for the same detector trained the same 30 epochs without one."
+    )
+    assert "+0.0 points of mAP50-95 (95 % interval +0.0 to +0.4)" in (
+        TeachersGain("1 (distill)", 1, 0.24, 0.2402, (-0.01, 0.4)).in_words()
     )
     assert "unknown" in TeachersGain("2 (distill)", 30, None, None, None).in_words()

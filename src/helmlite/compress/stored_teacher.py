@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from helmlite.compress.distill_losses import box_overlap_loss, class_loss, expected_distances, flat_maps
 from helmlite.compress.teacher import class_order
+from helmlite.compress.unlabelled import SPLIT
 from helmlite.data.dataset import Dataset, Sample
 from helmlite.data.roles import Class, with_roles
 from helmlite.detections import Detections, no_detections
@@ -77,10 +78,10 @@ def stored_file(teacher: str, split: str) -> Path:
     place = Path(teacher.removeprefix(PREFIX))
     path = place if place.suffix == ".json" else place / f"{split}.json"
     if not path.is_file():
-        raise ValueError(
-            f"distill: {path}: no such file. Write it with `helmlite eval TEACHER --data DATA --split {split} "
-            f"--predictions {path}`."
-        )
+        way = f"`helmlite eval TEACHER --data DATA --split {split} --predictions {path}`"
+        if split == SPLIT:
+            way = "store_teacher(detector, unlabelled_pictures(FOLDER, classes), input_size, folder) in Python"
+        raise ValueError(f"distill: {path}: no such file. Write it with {way}.")
     return path
 
 

@@ -20,12 +20,16 @@ from helmlite.evaluate.accuracy import (
     predict_all,
     save_predictions,
 )
-from helmlite.evaluate.resampling import map_loss_ci95
+from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.resampling import map_loss_ci95, unit_count
 
 
 @dataclass(frozen=True)
 class TeachersGain:
-    """mAP50-95 with and without a teacher, in [0, 1]; ci95: interval of the gain, points; None where unknown."""
+    """mAP50-95 with and without a teacher, in [0, 1]; None where unknown.
+
+    ci95: interval of the gain, points; None where the pictures are too few for one (as the gate has it)
+    """
 
     step: str
     epochs: int
@@ -39,9 +43,11 @@ class TeachersGain:
         if self.with_teacher is None or self.without is None:
             return f"{start}: unknown, nothing is labelled in these pictures."
         gain = 100 * (self.with_teacher - self.without)
-        between = "" if self.ci95 is None else f" (95 % interval {self.ci95[0]:+.1f} to {self.ci95[1]:+.1f})"
+        between = "too few pictures for an interval"
+        if self.ci95 is not None:
+            between = f"95 % interval {_signed(self.ci95[0])} to {_signed(self.ci95[1])}"
         return (
-            f"{start}: {gain:+.1f} points of mAP50-95{between}, {100 * self.with_teacher:.1f} against "
+            f"{start}: {_signed(gain)} points of mAP50-95 ({between}), {100 * self.with_teacher:.1f} against "
             f"{100 * self.without:.1f} for the same detector trained the same {self.epochs} epochs without one."
         )
 
@@ -62,7 +68,9 @@ def teachers_gains(
             _predictions(detector, test, input_size, place / f"{name}-{test.split}.json")
             for name, detector in (("taught", step.detector), ("control", control))
         )
-        loss = map_loss_ci95(twin, taught, test, seed=seed)  # negative where the taught one is better
+        enough = unit_count([test[index].group for index in twin.indices]) >= FEWEST_PICTURES
+        # what the taught one loses against its twin: negative where it is better
+        loss = map_loss_ci95(twin, taught, test, seed=seed) if enough else None
         gains.append(
             TeachersGain(
                 f"{number} ({step.name})",
@@ -73,6 +81,11 @@ def teachers_gains(
             )
         )
     return tuple(gains)
+
+
+def _signed(points: float) -> str:
+    """One digit with its sign; what rounds to nothing is +0.0."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def _predictions(detector: Detector, test: Dataset, input_size: int, path: Path) -> Predictions:
