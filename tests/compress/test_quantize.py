@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -254,10 +255,18 @@ def test_wrong_order_is_explained(quantized: Detector, data: Dataset) -> None:
 
 def test_settings_are_checked(detector: Detector, data: Dataset) -> None:
     for settings, message in (
-        ({"ranges": "guess"}, "unknown range rule 'guess'; known are min_max, percentile, mse"),
+        ({"ranges": "guess"}, "unknown range rule 'guess'; known are min_max, percentile, mse, entropy"),
         ({"percentile": 50.0}, "between 90 and 100; got 50"),
         ({"attention": "fp8"}, "attention is one of float, int8; got 'fp8'"),
         ({"pictures": 0}, "at least 1 calibration picture"),
+        ({"weight_bits": 9}, "weight_bits must be 2 to 8; got 9"),
+        ({"value_bits": -4}, "value_bits must be 2 to 8; got -4"),
+        ({"weight_axis": "row"}, "weight_axis is one of channel, tensor; got 'row'"),
+        ({"weight_ranges": "min"}, "weight_ranges is one of max, mse; got 'min'"),
+        ({"rounding": "up"}, "rounding is one of nearest, adaround; got 'up'"),
+        ({"adaround_steps": 0}, "must be at least 1"),
+        ({"max_drop": 5.0}, "max_drop is a part of mAP, from 0 to below 1; got 5.0"),
+        ({"drop_of": "f1"}, "drop_of is one of map, map50; got 'f1'"),
     ):
         with pytest.raises(ValueError, match=message):
             Quantize(**settings)  # type: ignore[arg-type]
@@ -321,6 +330,23 @@ def test_corrected_biases_bring_the_mean_back(data: Dataset, detector: Detector)
     ]
     assert changed
     assert all(name.endswith(".bias") for name in changed)
+
+
+@pytest.mark.parametrize(
+    ("settings", "weight_bits", "value_bits", "axis"),
+    [
+        ({"weight_bits": 4, "weight_ranges": "mse", "ranges": "entropy"}, 4, 8, 0),
+        ({"weight_axis": "tensor"}, 8, 8, None),
+    ],
+)
+def test_bits_and_axis_are_what_was_asked_for(
+    detector: Detector, data: Dataset, settings: dict[str, Any], weight_bits: int, value_bits: int, axis: int | None
+) -> None:
+    coarse = Quantize(**settings).apply(detector, context(data, detector))
+    plan = plan_of(coarse)
+    assert {(point.bits, point.axis) for point in plan.weights().values()} == {(weight_bits, axis)}
+    assert {point.bits for point in plan.edges().values()} == {value_bits}
+    assert signal_to_noise_db(detector.network, coarse.network, smooth_pictures()) > 5
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from helmlite.compress.calibrate import Observer, asymmetric_point, edge_points,
 from helmlite.compress.insert_quantizers import InsertQuantizers, rounded_weight
 from helmlite.compress.quantization_plan import FloatPart, QuantizationPlan, QuantPoint, stayed_float
 from helmlite.compress.quantize_points import choose_points
+from helmlite.compress.value_ranges import RULES
 from helmlite.detector.trace import trace
 
 
@@ -47,6 +48,24 @@ def test_symmetric_points_have_a_scale_for_each_output_channel() -> None:
 def test_a_scale_does_not_fall_below_what_the_bias_needs() -> None:
     point = symmetric_point(torch.tensor([1.27, 1.27]).view(2, 1, 1, 1), smallest=torch.tensor([0.02, 0.001]))
     assert point.scales == pytest.approx((0.02, 0.01))
+
+
+def test_one_scale_for_a_whole_weight() -> None:
+    weight = torch.tensor([[1.27, -0.5], [-0.254, 0.0]]).view(2, 2, 1, 1)
+    point = symmetric_point(weight, axis="tensor")
+    assert (point.axis, point.scales) == (None, pytest.approx((0.01,)))
+    rounded = rounded_weight(weight, point, torch.tensor(point.scales[0]), torch.tensor(0, dtype=torch.int32))
+    assert rounded.flatten().tolist() == pytest.approx([1.27, -0.5, -0.25, 0.0], abs=1e-6)
+    assert symmetric_point(weight, smallest=torch.tensor([0.02, 0.03]), axis="tensor").scales == pytest.approx((0.03,))
+
+
+def test_few_bits_are_clipped_where_that_lowers_the_squared_error() -> None:
+    """Integers -1, 0, 1 for nine weights of 0.4 and one of 1: a step of 0.46 (9 * 0.06^2 + 0.54^2) beats all others."""
+    weight = torch.tensor([0.4] * 9 + [1.0]).view(1, 10, 1, 1)
+    assert symmetric_point(weight, bits=2).scales == (1.0,)
+    assert symmetric_point(weight, bits=2, ranges="mse").scales == pytest.approx((0.46,))
+    both = torch.cat([weight, torch.full_like(weight, 0.5)])
+    assert symmetric_point(both, bits=2, ranges="mse").scales == pytest.approx((0.46, 0.5))
 
 
 def test_a_weight_is_rounded_to_its_own_channels_step() -> None:
@@ -133,7 +152,7 @@ def rounding_error(values: torch.Tensor, limits: tuple[float, float]) -> float:
 def test_a_value_that_is_always_zero_takes_any_scale() -> None:
     observer = Observer()
     observer.see(torch.zeros(10))
-    for rule in ("min_max", "percentile", "mse"):
+    for rule in RULES:
         assert asymmetric_point(observer.range_by(rule, 99.99, 255)) == QuantPoint(8, (1.0,), (0,))
 
 

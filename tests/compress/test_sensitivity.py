@@ -18,7 +18,7 @@ from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.importance import group_l2
 from helmlite.compress.prune import Prune
 from helmlite.compress.ranking import Levels, allowed_steps, smallest_steps
-from helmlite.compress.sensitivity import Curve, Measuring, draw_curves, measured_curves
+from helmlite.compress.sensitivity import Curve, Measuring, draw_curves, measured_curves, noise_of
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import dataset_of
@@ -79,6 +79,14 @@ def test_a_curve_is_straight_between_points_and_never_falls_as_more_goes() -> No
     assert curve.at([2, 3, 4, 5, 6, 7, 8]) == pytest.approx([2.5, 1.5, 0.5, 0.5, 0.5, 0.25, 0.0])
     assert Curve("gain", 4, ((2, -0.1),)).at([2, 3, 4]).tolist() == [0, 0, 0]
     assert Curve("whole", 4, ()).at([4]).tolist() == [0]
+    assert Curve("gain", 4, ((2, -0.1),)).at([2, 3, 4], noise=0.2).tolist() == [0.1, 0.05, 0]
+
+
+def test_noise_is_what_measured_gains_amount_to() -> None:
+    """Gains of 0.3 and 0.1: the root of (0.09 + 0.01) / 2."""
+    curves = [Curve("a", 4, ((3, 0.5), (2, -0.3))), Curve("b", 4, ((2, -0.1), (1, 0.0)))]
+    assert noise_of(curves) == pytest.approx(0.05**0.5)
+    assert noise_of([Curve("a", 4, ((3, 0.5),))]) == 0.0
 
 
 @pytest.mark.slow
@@ -152,6 +160,23 @@ def test_channels_that_give_nothing_have_a_flat_curve(context: Context, tmp_path
         rises.append(curves[owner].points[0][1])
     assert rises[0] == pytest.approx(0.0, abs=1e-5)
     assert abs(rises[1]) > 1e-3
+
+
+@pytest.mark.parametrize(("is_silent", "points"), [(True, [16]), (False, [48, 32, 16])])
+def test_where_the_lowest_level_hardly_hurts_no_other_is_measured(
+    context: Context, tmp_path: Path, is_silent: bool, points: list[int]
+) -> None:
+    detector = load_demo_detector()
+    norm = detector.network.get_submodule("heads.0.score.1.pointwise.norm")
+    assert isinstance(norm, nn.BatchNorm2d)
+    if is_silent:
+        norm.weight.data[:], norm.bias.data[:] = 0.0, 0.0
+    groups, _ = _parts(detector)
+    is_it = [bundle.groups[0].name == "heads.0.score.1.pointwise.conv" for bundle in groups.bundles]
+    levels = [(16, 32, 48, 64) if it else (bundle.steps,) for it, bundle in zip(is_it, groups.bundles)]
+    how = dataclasses.replace(_HOW, shares=(0.75, 0.5))
+    curves = measured_curves(detector, groups, group_l2(detector, groups), levels, how, context, {"is": is_silent})
+    assert [steps for steps, _ in curves[is_it.index(True)].points] == points
 
 
 @pytest.mark.slow

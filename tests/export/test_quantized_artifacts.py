@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 import helmlite.export.onnx
 import helmlite.export.openvino
 from helmlite.compress.activation import ReplaceActivation
+from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.insert_quantizers import InsertQuantizers, quantizers_of
 from helmlite.compress.quantization_plan import IMAGES, QuantizationPlan, QuantPoint
 from helmlite.compress.quantize import Quantize
@@ -139,7 +141,7 @@ def test_a_file_without_a_point_of_the_plan_is_refused(
     pytest.importorskip("openvino")
     weights = len(plan_of(quantized).weights())
     monkeypatch.setattr(helmlite.export.openvino, "_quantized_weights", lambda detector: weights + 1)
-    with pytest.raises(ValueError, match=f"stores {weights} weights as INT8; the quantization plan has {weights + 1}"):
+    with pytest.raises(ValueError, match=f"stores {weights} weights as integers; the quantization plan has {weights + 1}"):
         export_openvino(quantized, tmp_path / "model.xml", _SIZE)
 
 
@@ -287,15 +289,30 @@ def test_wrong_wishes(detector: Detector, quantized: Detector, images: list[Imag
     export_onnx(detector, tmp_path / "model.onnx", _SIZE)
     with pytest.raises(ValueError, match="at least one picture"):
         measure_parity(detector, tmp_path / "model.onnx", [])
-    edit = quantized.edits[-1]
+
+
+def test_few_bits_are_kept_in_wide_containers_with_pytorchs_numbers(
+    detector: Detector, data: Dataset, images: list[Image], tmp_path: Path
+) -> None:
+    """Weights of 4 bits, and the picture itself in 4: a value outside must be cut before it is rounded."""
+    edit = Quantize(weight_bits=4).apply(detector, context(data, detector)).edits[-1]
     assert isinstance(edit, InsertQuantizers)
-    coarse = QuantizationPlan({**edit.plan.points, IMAGES: QuantPoint(4, (1 / 15,), (0,))}, edit.plan.carried)
-    network = detector.copy().network
-    quantized.edits[0].redo(network)
-    InsertQuantizers(coarse).redo(network)
-    four_bits = Detector(detector.architecture, network, (quantized.edits[0], InsertQuantizers(coarse)))
-    with pytest.raises(ValueError, match="knows 8 bits; a point of the plan has 4"):
-        export_onnx(four_bits, tmp_path / "four.onnx", _SIZE)
+    coarse = InsertQuantizers(replace(edit.plan, points={**edit.plan.points, IMAGES: QuantPoint(4, (0.5 / 15,), (0,))}))
+    folded = fold_batchnorm(detector)
+    network = folded.copy().network
+    coarse.redo(network)
+    subject = folded.edited(coarse, network)
+    export_onnx(subject, tmp_path / "four.onnx", _SIZE, output="maps")
+    model = onnx.load(str(tmp_path / "four.onnx"))
+    said = {item.key: item.value for item in model.metadata_props}
+    assert said == {"helmlite.weight_bits": "4", "helmlite.value_bits": "4, 8"}
+    stored = initializers(tmp_path / "four.onnx")
+    kernels = [array for array in stored.values() if array.ndim == 4]
+    assert {array.dtype for array in kernels} == {np.dtype(np.int8)}
+    assert max(int(np.abs(array).max()) for array in kernels) == 7
+    assert close(measure_parity(subject, tmp_path / "four.onnx", images, threads=1))
+    wide = measure_parity(detector, tmp_path / "four.onnx", images, threads=1)
+    assert wide.score_mean > 2e-3  # the comparison can fail
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from helmlite.cli import data, edge, evaluate, models, packing, workshop
+from helmlite.cli import data, edge, evaluate, models, packing, recipes, workshop
 
 app = typer.Typer(
     name="helmlite",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 data.register(app)
 models.register(app)
+recipes.register(app)
 workshop.register(app)
 evaluate.register(app)
 edge.register(app)

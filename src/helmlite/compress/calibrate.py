@@ -20,10 +20,8 @@ from torch import Tensor, nn
 from helmlite.compress.quantization_plan import IMAGES, QuantPoint
 from helmlite.compress.quantize_points import Points
 from helmlite.compress.shared_weights import shared_weights
+from helmlite.compress.value_ranges import Histogram, Range, range_by
 from helmlite.detector.trace import intercept, tensors_in
-
-RULES = ("min_max", "percentile", "mse")
-Range = tuple[float, float]
 
 _BINS = 2048
 _SAMPLED = 1 << 15  # elements of a value that one picture adds to its histogram
@@ -31,7 +29,9 @@ _SLACK = 1.25  # a histogram's limits grow by this much more than needed, so tha
 # Runtimes store a bias in 32 bits and in steps of (input's scale * weight's scale).  A dead channel's tiny scale would
 # make its bias overflow, which ONNX Runtime does without a word; a quarter of the range is left to fine-tuning.
 _BIAS_STEPS = 2.0**29
-_CLIPS = np.linspace(0.2, 1.0, 81)  # shares of the range that "mse" tries
+WEIGHT_AXES = ("channel", "tensor")
+WEIGHT_RANGES = ("max", "mse")
+_CLIPS = torch.linspace(0.2, 1.0, 41).tolist()  # shares of a weight's largest value that "mse" tries
 
 
 class Observer:
@@ -57,14 +57,13 @@ class Observer:
             counts += np.histogram([low, high], _BINS, self._limits)[0]
         self._counts += counts
 
+    def histogram(self) -> Histogram:
+        """What was seen."""
+        return Histogram(self._counts, self._limits, self.minimum, self.maximum)
+
     def range_by(self, rule: str, percentile: float, levels: int) -> Range:
         """The range to keep, 0 always within it."""
-        low, high = min(self.minimum, 0.0), max(self.maximum, 0.0)
-        if rule == "min_max" or low == high:
-            return low, high
-        if rule == "percentile":
-            return self._between(1 - percentile / 100, percentile / 100)
-        return self._least_error(low, high, levels)
+        return range_by(rule, self.histogram(), percentile, levels)
 
     def _grow(self, low: float, high: float) -> None:
         old_low, old_high = self._limits
@@ -74,45 +73,11 @@ class Observer:
         new_high = old_high if high <= old_high else high * _SLACK if high > 0 else high
         if new_high <= new_low:
             new_high = new_low + 1e-6
-        centres = self._centres()
+        centres = self.histogram().centres()
         self._limits = (new_low, new_high)
         if self._counts.any():
             index = ((centres - new_low) / (new_high - new_low) * _BINS).astype(int).clip(0, _BINS - 1)
             self._counts = np.bincount(index, self._counts, _BINS).astype(np.float64)
-
-    def _centres(self) -> NDArray[np.float64]:
-        low, high = self._limits
-        return low + (np.arange(_BINS) + 0.5) * (high - low) / _BINS
-
-    def _between(self, lower: float, upper: float) -> Range:
-        """The values below which these shares of all elements lie."""
-        shares = np.cumsum(self._counts) / self._counts.sum()
-        edges = np.linspace(*self._limits, _BINS + 1)
-        low = edges[int(np.searchsorted(shares, lower, side="right"))]
-        high = edges[min(int(np.searchsorted(shares, upper)) + 1, _BINS)]
-        return min(max(float(low), self.minimum), 0.0), max(min(float(high), self.maximum), 0.0)
-
-    def _least_error(self, low: float, high: float, levels: int) -> Range:
-        """The range of the least mean square error of rounding, each end tried in turn."""
-        centres, counts = self._centres(), self._counts
-        seen = counts > 0
-        centres, counts = centres[seen], counts[seen]
-        best = (low, high)
-        for _ in range(2):
-            best = min(((best[0], high * clip) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
-            if low < 0:
-                best = min(((low * clip, best[1]) for clip in _CLIPS), key=lambda r: _error(centres, counts, r, levels))
-        return float(best[0]), float(best[1])
-
-
-def _error(centres: NDArray[np.float64], counts: NDArray[np.float64], limits: Range, levels: int) -> float:
-    low, high = limits
-    if high <= low:
-        return math.inf
-    scale = (high - low) / levels
-    zero = round(-low / scale)
-    rounded = (np.clip(np.round(centres / scale) + zero, 0, levels) - zero) * scale
-    return float((counts * (centres - rounded) ** 2).sum())
 
 
 @dataclass(frozen=True)
@@ -202,11 +167,16 @@ def asymmetric_point(limits: Range, bits: int = 8) -> QuantPoint:
 
 
 def weight_points(
-    network: nn.Module, points: Points, edges: Mapping[str, QuantPoint], bits: int
+    network: nn.Module,
+    points: Points,
+    edges: Mapping[str, QuantPoint],
+    bits: int,
+    axis: str = "channel",
+    ranges: str = "max",
 ) -> dict[str, QuantPoint]:
-    """Signed symmetric rounding of each weight for each output channel, its largest value kept; by module path.
+    """Signed symmetric rounding of each weight; by module path.
 
-    edges: the rounding of the values that the weights meet
+    edges: the rounding of the values that the weights meet; axis, ranges: as in `symmetric_point`
     """
     made = {}
     for path, edge in points.weights.items():
@@ -214,7 +184,7 @@ def weight_points(
         weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
         smallest = bias.detach().abs() / (edges[edge].scales[0] * _BIAS_STEPS) if isinstance(bias, Tensor) else None
-        made[path] = symmetric_point(weight.detach(), bits, smallest)
+        made[path] = symmetric_point(weight.detach(), bits, smallest, axis, ranges)
     for group in shared_weights(network):
         paths = [path for path in group if path in made]
         made.update(dict.fromkeys(paths, _widest([made[path] for path in paths])) if paths else {})
@@ -226,17 +196,40 @@ def _widest(points: list[QuantPoint]) -> QuantPoint:
     return replace(points[0], scales=tuple(max(scales) for scales in zip(*(point.scales for point in points))))
 
 
-def symmetric_point(weight: Tensor, bits: int = 8, smallest: Tensor | None = None) -> QuantPoint:
-    """Signed rounding of a weight (outputs, ...), one scale for each output channel.
+def symmetric_point(
+    weight: Tensor, bits: int = 8, smallest: Tensor | None = None, axis: str = "channel", ranges: str = "max"
+) -> QuantPoint:
+    """Signed rounding of a weight (outputs, ...), one scale for each output channel or one for all.
 
     A channel of nothing but zeros, or nearly so beside the others, gets a scale that cannot underflow.
     smallest: (outputs,), what the scale of each channel must not fall below
+    axis:     "channel" or "tensor"
+    ranges:   "max" keeps the largest value; "mse" clips where that lowers the sum of squared errors, which pays where
+              there are few integers
     """
-    largest = weight.flatten(1).abs().amax(1).double()
-    scales = largest.clamp(min=max(float(largest.max()) * 1e-4, 1e-8)) / (2 ** (bits - 1) - 1)
+    rows = weight.flatten(1) if axis == "channel" else weight.reshape(1, -1)
+    steps = 2 ** (bits - 1) - 1
+    largest = rows.abs().amax(1)
+    kept = largest if ranges == "max" else largest * _least_error_clips(rows, largest, steps)
+    scales = kept.double().clamp(min=max(float(largest.max()) * 1e-4, 1e-8)) / steps
     if smallest is not None:
-        scales = torch.maximum(scales, smallest.double())
-    return QuantPoint(bits, tuple(float(np.float32(item)) for item in scales.tolist()), (0,) * len(scales), 0, True)
+        least = smallest.double()
+        scales = torch.maximum(scales, least if axis == "channel" else least.amax())
+    made = tuple(float(np.float32(item)) for item in scales.tolist())
+    return QuantPoint(bits, made, (0,) * len(made), 0 if axis == "channel" else None, True)
+
+
+def _least_error_clips(rows: Tensor, largest: Tensor, steps: int) -> Tensor:
+    """For each row the share of its largest value at which it is best clipped.  rows: (R, K), largest: (R,) -> (R,)"""
+    found = torch.ones_like(largest)
+    least = torch.full_like(largest, math.inf)
+    for clip in reversed(_CLIPS):  # of equal errors the one that clips least
+        scale = (largest * clip / steps).clamp(min=1e-12)[:, None]
+        rounded = torch.round(rows / scale).clamp_(-steps, steps).mul_(scale)
+        error = rounded.sub_(rows).square_().sum(1)
+        found = torch.where(error < least, clip, found)
+        least = torch.minimum(error, least)
+    return found
 
 
 def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int) -> Tensor:
@@ -248,11 +241,3 @@ def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int
     outputs_per_group = weight.shape[0] // groups
     per_output = input_means.view(groups, -1).repeat_interleave(outputs_per_group, 0)  # (O, I / groups)
     return (change * per_output).sum(1)
-
-
-def check_rule(rule: str, percentile: float) -> None:
-    """Raises ValueError for an unknown rule or an impossible percentile."""
-    if rule not in RULES:
-        raise ValueError(f"quantize: unknown range rule '{rule}'; known are {', '.join(RULES)}.")
-    if not 90 <= percentile <= 100:
-        raise ValueError(f"quantize: percentile must be between 90 and 100; got {percentile}.")

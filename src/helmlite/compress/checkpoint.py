@@ -31,9 +31,12 @@ from helmlite.compress.drop_scale import DropScaleAt
 from helmlite.compress.fold_batchnorm import FoldBatchNorm
 from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.keep_channels import KeepChannels
+from helmlite.compress.low_rank import Factorize
 from helmlite.compress.mask_weights import MaskWeights
 from helmlite.compress.merge_parallel import MergeParallelConvs
+from helmlite.compress.separable import SplitDepthwise
 from helmlite.compress.tie_weights import TieWeights
+from helmlite.compress.weight_only import RoundWeights
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
@@ -53,7 +56,10 @@ EDITS: Mapping[str, Callable[[Mapping[str, Any]], Edit]] = {
     SwapActivations.kind: SwapActivations.from_json,
     FoldBatchNorm.kind: FoldBatchNorm.from_json,
     MergeParallelConvs.kind: MergeParallelConvs.from_json,
+    Factorize.kind: Factorize.from_json,
+    SplitDepthwise.kind: SplitDepthwise.from_json,
     InsertQuantizers.kind: InsertQuantizers.from_json,
+    RoundWeights.kind: RoundWeights.from_json,
     TieWeights.kind: TieWeights.from_json,
     ClusterWeights.kind: ClusterWeights.from_json,
 }

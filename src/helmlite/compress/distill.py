@@ -8,7 +8,8 @@ detections (stored_teacher.py).  Pictures without labels take part in the teache
 `teacher = "none"` trains the same way without one; `control = true` trains such a twin beside the taught one.
 
 After `Quantize` the same loop is quantization-aware training, more careful by default: a lower learning rate, kept
-BatchNorm statistics, float32, and no start from a detector that quantization has killed.
+BatchNorm statistics, float32, and no start from a detector that quantization has killed; with `step_sizes` it moves
+the scales of the plan too (learned_steps.py).
 
 For heads with two branches (YOLOv10, YOLO26) both branches are taught, each by the teacher's same branch.
 """
@@ -36,6 +37,7 @@ from helmlite.compress.distill_losses import (
 )
 from helmlite.compress.drop_scale import with_scales_of
 from helmlite.compress.feature_losses import FEATURE_LOSSES, ScaleLosses
+from helmlite.compress.learned_steps import WithBoundedSteps, learned_steps, settled_steps
 from helmlite.compress.load import load_detector
 from helmlite.compress.stored_teacher import (
     StoredTeacherObjective,
@@ -80,6 +82,7 @@ class Distill:
     control: whether to train the same detector as many epochs without a teacher as well (control.py)
     learning_rate: None means 1e-3, and 1e-4 for a quantized detector
     bf16:    None means where the processor computes in it, and never for a quantized detector
+    step_sizes: of a quantized detector, trains the scales as well as the weights
     the others are those of `FitSettings` and `Augmentation`
     """
 
@@ -105,6 +108,7 @@ class Distill:
     mosaic: float = 1.0
     scale: float = 0.4
     bf16: bool | None = None
+    step_sizes: bool = False
     feature_loss: str = "cwd"
     unlabelled: str | None = None
     unlabelled_share: float = 0.5
@@ -127,6 +131,8 @@ class Distill:
         if not self.teacher:
             raise ValueError("distill: teacher must be 'original', 'none' or the path of a checkpoint.")
         self._check_teaching()
+        if self.step_sizes and self.bf16:
+            raise ValueError("distill: step sizes are learned in float32; leave out bf16 or step_sizes.")
         self._fit_settings(input_size=64, is_quantized=False)  # says what else is wrong before any work is done
 
     @property
@@ -143,10 +149,12 @@ class Distill:
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with new weights and no new edit.
 
-        Raises ValueError where the teacher cannot teach this detector, where stored predictions or the folder of
-        unlabelled pictures do not serve, and where quantization has left nothing alive to train.
+        With `step_sizes` its quantization has other scales.  Raises ValueError where the teacher cannot teach this
+        detector, where stored predictions or the folder of unlabelled pictures do not serve, where quantization has
+        left nothing alive to train, and where there are no step sizes to train.
         """
-        is_quantized = detector.has_edit("insert_quantizers")
+        learning = learned_steps(detector) if self.step_sizes else detector
+        is_quantized = self.step_sizes or detector.has_edit("insert_quantizers")
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
@@ -161,10 +169,10 @@ class Distill:
                 objective = self._stored_objective(student, network, plan, context)
             elif teacher is not None:
                 objective = DistillObjective(self, student, network, teacher, plan, context.input_size)
-            return objective
+            return WithBoundedSteps(objective) if self.step_sizes else objective
 
         trained = fit(
-            detector,
+            learning,
             make_objective,
             data,
             settings,
@@ -174,8 +182,9 @@ class Distill:
             context.deadline,
         )
         if self.control:
-            train_control(detector, data, settings, context)
-        return trained
+            bounded = (_bounded_task, settled_steps) if self.step_sizes else ()
+            train_control(learning, data, settings, context, *bounded)
+        return settled_steps(trained) if self.step_sizes else trained
 
     def outside_sha256(self) -> str:
         """Hash of what lies elsewhere, teacher and unlabelled pictures: the same path may hold another next time."""
@@ -352,6 +361,11 @@ class DistillObjective:
         if our_bins == their_bins and our_bins > 1:
             return box_distribution_loss(student, teacher, weight, our_bins, self._settings.box_temperature)
         return box_overlap_loss(expected_distances(student, our_bins), expected_distances(teacher, their_bins), weight)
+
+
+def _bounded_task(student: Detector, network: nn.Module, plan: EpochPlan) -> Objective:
+    """What a control with step sizes trains for."""
+    return WithBoundedSteps(TaskObjective(student, network, plan))
 
 
 def base_objective(teacher: str, student: Detector, network: nn.Module, plan: EpochPlan, context: Context) -> Objective:

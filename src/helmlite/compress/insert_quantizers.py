@@ -32,15 +32,7 @@ class InsertQuantizers:
 
     def redo(self, network: nn.Module) -> None:
         """Inserts in place.  Raises ValueError where a weight of the plan is missing or of another shape."""
-        for path, point in self.plan.weights().items():
-            weight = getattr(network.get_submodule(path), "weight", None)
-            if not isinstance(weight, Tensor) or (
-                point.axis is not None and weight.shape[point.axis] != len(point.scales)
-            ):
-                raise ValueError(f"The quantization plan does not fit the network: no weight of its shape at '{path}'.")
-        network.add_module(QUANTIZERS, Quantizers(self.plan))
-        network.register_forward_pre_hook(_open)
-        network.register_forward_hook(_close, always_call=True)
+        insert(network, self.plan)
 
     def to_json(self) -> dict[str, Any]:
         return {"plan": self.plan.to_json()}
@@ -48,6 +40,28 @@ class InsertQuantizers:
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> InsertQuantizers:
         return InsertQuantizers(QuantizationPlan.from_json(values["plan"]))
+
+
+def insert(network: nn.Module, plan: QuantizationPlan) -> None:
+    """Rounds what the plan names in every forward pass of `network`, in place.
+
+    Raises ValueError where a weight of the plan is missing or of another shape.
+    """
+    for path, point in plan.weights().items():
+        weight = getattr(network.get_submodule(path), "weight", None)
+        if not isinstance(weight, Tensor) or not _fits(weight, point):
+            raise ValueError(f"The quantization plan does not fit the network: no weight of its shape at '{path}'.")
+    network.add_module(QUANTIZERS, Quantizers(plan))
+    network.register_forward_pre_hook(_open)
+    network.register_forward_hook(_close, always_call=True)
+
+
+def _fits(weight: Tensor, point: QuantPoint) -> bool:
+    if point.axis is None:
+        return True
+    if not point.group:
+        return weight.shape[point.axis] == len(point.scales)
+    return weight.shape[1] % point.group == 0 and weight.shape[0] * weight.shape[1] // point.group == len(point.scales)
 
 
 class Rounding(Protocol):
@@ -79,19 +93,39 @@ def rounded_weight(weight: Tensor, point: QuantPoint, scale: Tensor, zero_point:
     """The weight as its integers stand for it."""
     if point.axis is None:
         return torch.fake_quantize_per_tensor_affine(weight, scale, zero_point, point.low, point.high)
-    return torch.fake_quantize_per_channel_affine(weight, scale, zero_point, point.axis, point.low, point.high)
+    lines = in_lines(weight, point)
+    rounded = torch.fake_quantize_per_channel_affine(lines, scale, zero_point, point.axis, point.low, point.high)
+    return rounded.reshape(weight.shape)
+
+
+def in_lines(weight: Tensor, point: QuantPoint) -> Tensor:
+    """The weight so that index i along the point's axis has scale i.
+
+    That is the weight itself; in groups, (outputs, inputs, h, w) -> (outputs * groups, inputs of a group * h * w).
+    """
+    return weight.reshape(len(point.scales), -1) if point.group else weight
+
+
+class Steps(Protocol):
+    """Scales that are being learned (learned_steps.py)."""
+
+    def scale(self, name: str, start: Tensor) -> Tensor:
+        """The scale of a point as it is now.  start: as the plan has it"""
+        ...
 
 
 class Quantizers(nn.Module):
     """A network's scales and zero points, as buffers, and what rounds with them.
 
     rounding: replaced by an exporter, on its own copy of the network
+    steps:    while the scales are learned, what they are now; the buffers then hold where they began
     """
 
     def __init__(self, plan: QuantizationPlan) -> None:
         super().__init__()
         self.plan = plan
         self.rounding: Rounding = FakeRounding()
+        self.steps: Steps | None = None
         self._keys: dict[str, str] = {}
         for name, point in plan.points.items():
             self._keys[name] = name.replace(".", ":")  # a buffer's name has no dots
@@ -106,7 +140,8 @@ class Quantizers(nn.Module):
     def tensors(self, name: str) -> tuple[Tensor, Tensor]:
         """Scale and zero point of a point as they are now."""
         key = self._keys[name]
-        return getattr(self, f"{key}|scale"), getattr(self, f"{key}|zero_point")
+        scale, zero_point = getattr(self, f"{key}|scale"), getattr(self, f"{key}|zero_point")
+        return scale if self.steps is None else self.steps.scale(name, scale), zero_point
 
     def current_plan(self) -> QuantizationPlan:
         """The plan with the scales that the network has now."""
@@ -162,8 +197,13 @@ class Quantizers(nn.Module):
         return value
 
 
+def has_quantizers(network: nn.Module) -> bool:
+    """Whether something in the network is rounded."""
+    return isinstance(getattr(network, QUANTIZERS, None), Quantizers)
+
+
 def quantizers_of(network: nn.Module) -> Quantizers:
-    """The quantizers of a network that has been through InsertQuantizers.  Raises ValueError for any other."""
+    """The quantizers of a network in which something is rounded.  Raises ValueError for any other."""
     found = getattr(network, QUANTIZERS, None)
     if not isinstance(found, Quantizers):
         raise ValueError("The network is not quantized.")

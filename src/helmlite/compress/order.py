@@ -44,6 +44,7 @@ CANNOT_FOLLOW: Mapping[str, frozenset[str]] = {
         _LAST, frozenset((*_CUTTING, *_DROPPING, *_REBUILDING, *_LAST, "tie", "sparsify", "activation", "equalize"))
     ),
     "fold_batchnorm": frozenset((*_CUTTING, "tie")),
+    "equalize": frozenset((*_CUTTING, "tie", "activation")),  # it folds BatchNorm and stands on the activation
 }
 
 

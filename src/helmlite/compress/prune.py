@@ -39,7 +39,7 @@ from helmlite.compress.ranking import (
     smallest_steps,
     uniform_steps,
 )
-from helmlite.compress.sensitivity import MEASURES, Curve, Measuring, measured_curves, write_curves
+from helmlite.compress.sensitivity import MEASURES, Curve, Measuring, measured_curves, noise_of, write_curves
 from helmlite.compress.teacher import check_heads
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
@@ -226,7 +226,8 @@ class Prune:
         if self.ranking == "uniform":
             steps = uniform_steps(groups, ledger, levels, start.whole, target)
         elif self.ranking == "sensitivity":
-            losses = [curve.at(allowed) for curve, allowed in zip(start.curves, levels, strict=True)]
+            noise = noise_of(start.curves)
+            losses = [curve.at(allowed, noise) for curve, allowed in zip(start.curves, levels, strict=True)]
             steps = allotted_steps(losses, levels, ledger.for_bundles(groups.bundles), target, ledger.unit)
         else:
             steps = global_steps(groups, scores, ledger, levels, target)

@@ -22,6 +22,8 @@ class QuantPoint:
     """How one tensor is rounded.
 
     scales, zero_points: one for the tensor, or one for each index along `axis`
+    group:  of a weight (outputs, inputs, ...) with axis 0: this many inputs in a row share a scale, which are then
+            in order of output and group; 0 means all of them
     signed: integers from -(2^(bits-1) - 1) to 2^(bits-1) - 1, symmetric about 0; else from 0 to 2^bits - 1
     """
 
@@ -30,6 +32,7 @@ class QuantPoint:
     zero_points: tuple[int, ...]
     axis: int | None = None
     signed: bool = False
+    group: int = 0
 
     def __post_init__(self) -> None:
         if not 2 <= self.bits <= 8:
@@ -39,6 +42,8 @@ class QuantPoint:
                 f"A quantization point needs as many zero points as scales, one without an axis; "
                 f"got {len(self.scales)} scales, {len(self.zero_points)} zero points and axis {self.axis}."
             )
+        if self.group < 0 or (self.group and self.axis != 0):
+            raise ValueError(f"Groups of inputs belong to axis 0; got group {self.group} and axis {self.axis}.")
         if not all(0 < scale < float("inf") for scale in self.scales):
             raise ValueError("Scales are finite and above 0.")
         if not all(self.low <= zero_point <= self.high for zero_point in self.zero_points):
@@ -72,12 +77,14 @@ class QuantizationPlan:
                   splitting, reshaping, and concatenation of tensors that share one scale
     stayed_float: operators that are not quantized, and why
     calibration:  pictures, their content hash, seed, input size and rule that the ranges come from
+    shared:       groups of points that have one scale and zero point because they meet in a concatenation
     """
 
     points: Mapping[str, QuantPoint]
     carried: Mapping[str, str] = field(default_factory=dict)
     stayed_float: tuple[FloatPart, ...] = ()
     calibration: Mapping[str, Any] = field(default_factory=dict)
+    shared: tuple[tuple[str, ...], ...] = ()
 
     def weights(self) -> dict[str, QuantPoint]:
         """The weights' points, by the path of their module."""
@@ -94,16 +101,19 @@ class QuantizationPlan:
             "carried": dict(self.carried),
             "stayed_float": stayed_float(self),
             "calibration": dict(self.calibration),
+            "shared": [list(group) for group in self.shared],
         }
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> QuantizationPlan:
         """The plan again, equal to the one that was written."""
+        points = {name: _point(item) for name, item in values["points"].items()}
         return QuantizationPlan(
-            points={name: _point(item) for name, item in values["points"].items()},
+            points=points,
             carried=dict(values["carried"]),
             stayed_float=tuple(FloatPart(item["name"], item["why"]) for item in values["stayed_float"]),
             calibration=dict(values["calibration"]),
+            shared=tuple(tuple(group) for group in values.get("shared", _equal_edges(points))),
         )
 
 
@@ -124,11 +134,23 @@ def _point_json(point: QuantPoint) -> dict[str, Any]:
         "zero_points": list(point.zero_points) if any(point.zero_points) else 0,
         "axis": point.axis,
         "signed": point.signed,
+        **({"group": point.group} if point.group else {}),
     }
+
+
+def _equal_edges(points: Mapping[str, QuantPoint]) -> list[list[str]]:
+    """What older plans, which did not say what is shared, leave to be seen: edges of one scale and zero point."""
+    alike: dict[QuantPoint, list[str]] = {}
+    for name, point in points.items():
+        if not name.endswith(_WEIGHT):
+            alike.setdefault(point, []).append(name)
+    return [names for names in alike.values() if len(names) > 1]
 
 
 def _point(values: Mapping[str, Any]) -> QuantPoint:
     scales = tuple(float(scale) for scale in values["scales"])
     stated = values["zero_points"]
     zero_points = (0,) * len(scales) if stated == 0 else tuple(int(item) for item in stated)
-    return QuantPoint(int(values["bits"]), scales, zero_points, values["axis"], bool(values["signed"]))
+    return QuantPoint(
+        int(values["bits"]), scales, zero_points, values["axis"], bool(values["signed"]), int(values.get("group", 0))
+    )

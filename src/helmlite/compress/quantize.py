@@ -1,36 +1,50 @@
-"""INT8 after training, by a plan of our own: calibrated once, read by PyTorch and by every exporter.
+"""Integers after training, by a plan of our own: calibrated once, read by PyTorch and by every exporter.
 
     values   unsigned, asymmetric, one scale for each tensor; ranges from the user's own training pictures
     weights  signed, symmetric, one scale for each output channel
 
 BatchNorm is folded first; where rounding goes is read off the traced graph (quantize_points.py).  `Quantize` and then
 `Distill` is quantization-aware training.  Sources: Jacob 2018 (1712.05877) for the arithmetic, Nagel 2019 (1906.04721,
-section 4.2) for the correction of biases.
+section 4.2) for the correction of biases.  Ranges: value_ranges.py; learned rounding: adaround.py; layers that stay in
+float for the sake of accuracy: mixed_precision.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.calibrate import Seen, check_rule, edge_points, mean_shift, observe, weight_points
+from helmlite.compress.adaround import adaround, gain, most_pictures
+from helmlite.compress.calibrate import (
+    WEIGHT_AXES,
+    WEIGHT_RANGES,
+    Seen,
+    edge_points,
+    mean_shift,
+    observe,
+    weight_points,
+)
 from helmlite.compress.calibration_pictures import CalibrationPictures
 from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
 from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.mixed_precision import DROPS, AllowedDrop, layers_to_keep
 from helmlite.compress.order import check_follows
 from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.quantize_points import ATTENTION, Points, choose_points
+from helmlite.compress.shared_weights import shared_weights
 from helmlite.compress.technique import Context
+from helmlite.compress.value_ranges import check_rule
 from helmlite.detector.detector import Detector
+from helmlite.detector.device import training_device
 from helmlite.detector.trace import trace
 
-_BITS = 8
+ROUNDINGS = ("nearest", "adaround")
 _BATCH = 4
 _COMPARED = 8  # pictures
 _ALIVE = 0.25  # least share of the float detector's best scores that must be left
@@ -42,12 +56,12 @@ class DeadDetectorError(ValueError):
 
 @dataclass(frozen=True)
 class Quantize:
-    """INT8 weights and values.
+    """Integer weights and values.
 
     pictures:        of the train split, for calibration
-    ranges:          mse | min_max | percentile: how much of what was seen a value's integers span.  On helmet-yolo12m
-                     at 320 the raw maps lie 33.9, 32.8 and 24.7 dB above their error; its mAP moves by less than 76
-                     pictures can show with any of them
+    ranges:          mse | min_max | percentile | entropy: how much of what was seen a value's integers span.  On
+                     helmet-yolo12m at 320 the raw maps lie 33.9, 32.8 and 24.7 dB above their error with the first
+                     three; its mAP moves by less than 76 pictures can show with any of them
     percentile:      for the rule of that name
     attention:       float | int8: the two matrix products of attention and what lies between them
     keep_float:      paths; convolutions at or below them stay in float
@@ -55,6 +69,14 @@ class Quantize:
                      has no other INT8 convolution, and runs slower than float unless this is set or the activation is
                      ReLU
     correct_biases:  takes the mean error of rounded weights off the biases
+    weight_bits, value_bits: 2 to 8
+    weight_axis:     channel | tensor: one scale for each output channel, or one for the whole weight
+    weight_ranges:   max | mse: keeps a weight's largest value, or clips where that lowers the squared error (at 4 bits
+                     it does)
+    rounding:        nearest | adaround: the second learns for each weight whether to round up or down
+    adaround_steps:  of each layer; adaround_pictures: at most so many, fewer where the input is large
+    max_drop:        of mAP in [0, 1]; the fewest layers stay in float that keep it on the tuning split.  None: no layer
+    drop_of:         map (50-95) | map50; drop_pictures: of the tuning split on which it is measured
     """
 
     name: ClassVar[str] = "quantize"
@@ -65,48 +87,149 @@ class Quantize:
     keep_float: tuple[str, ...] = ()
     before_activation: bool = False
     correct_biases: bool = True
+    weight_bits: int = 8
+    value_bits: int = 8
+    weight_axis: str = "channel"
+    weight_ranges: str = "max"
+    rounding: str = "nearest"
+    adaround_steps: int = 500
+    adaround_pictures: int = 64
+    max_drop: float | None = None
+    drop_of: str = "map"
+    drop_pictures: int = 128
 
     def __post_init__(self) -> None:
         check_rule(self.ranges, self.percentile)
-        if self.attention not in ATTENTION:
-            raise ValueError(f"quantize: attention is one of {', '.join(ATTENTION)}; got '{self.attention}'.")
+        for setting, value, known in (
+            ("attention", self.attention, ATTENTION),
+            ("weight_axis", self.weight_axis, WEIGHT_AXES),
+            ("weight_ranges", self.weight_ranges, WEIGHT_RANGES),
+            ("rounding", self.rounding, ROUNDINGS),
+            ("drop_of", self.drop_of, DROPS),
+        ):
+            if value not in known:
+                raise ValueError(f"quantize: {setting} is one of {', '.join(known)}; got '{value}'.")
+        for setting, bits in (("weight_bits", self.weight_bits), ("value_bits", self.value_bits)):
+            if not 2 <= bits <= 8:
+                raise ValueError(f"quantize: {setting} must be 2 to 8; got {bits}.")
         if self.pictures < 1:
             raise ValueError(f"quantize: needs at least 1 calibration picture; got pictures = {self.pictures}.")
+        if min(self.adaround_steps, self.adaround_pictures, self.drop_pictures) < 1:
+            raise ValueError("quantize: adaround_steps, adaround_pictures and drop_pictures must be at least 1.")
+        if self.max_drop is not None and not 0 <= self.max_drop < 1:
+            raise ValueError(f"quantize: max_drop is a part of mAP, from 0 to below 1; got {self.max_drop}.")
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fake quantization inside.
 
-        Raises ValueError without calibration pictures, TechniqueOrderError where it is quantized already and
-        DeadDetectorError where nothing is left of its scores.
+        Raises ValueError without calibration pictures or where max_drop cannot be kept, TechniqueOrderError where it
+        is quantized already and DeadDetectorError where nothing is left of its scores.
         """
         check_follows(self.name, detector)
         check_paths(detector.network, self.keep_float)
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))
-        graph = trace(folded.network, context.input_size)
-        points = choose_points(folded.network, graph, self.attention, self.keep_float, self.before_activation)
-        seen = observe(folded.network, points, pictures.batches(_BATCH))
-        plan = self._plan(folded, points, seen, pictures)
-        edit = InsertQuantizers(plan)
-        changed = folded.copy()
-        if self.correct_biases:
-            _correct_biases(changed.network, plan, seen.input_means)
-        edit.redo(changed.network)
-        quantized = folded.edited(edit, changed.network)
-        signal_to_noise = signal_to_noise_db(folded.network, changed.network, pictures.first(_COMPARED))
+        if self.rounding == "adaround" and shared_weights(folded.network):
+            raise ValueError(
+                "quantize: adaround learns one layer's rounding at a time, and this detector's layers share weights. "
+                'Use rounding = "nearest" after tie.'
+            )
+        subject = _Subject(self, folded, pictures, context)
+        kept = {} if self.max_drop is None else self._kept(subject, context)
+        quantized, plan = subject.quantized(kept, self.rounding)
+        signal_to_noise = signal_to_noise_db(folded.network, quantized.network, pictures.first(_COMPARED))
         context.log(
-            f"quantize: {len(points.weights)} weights and {len(points.edges)} values in INT8, calibrated on "
-            f"{len(pictures.used)} pictures; raw maps {signal_to_noise:.1f} dB above their error"
+            f"quantize: {len(plan.weights())} weights in INT{self.weight_bits} and {len(plan.edges())} values in "
+            f"INT{self.value_bits}, calibrated on {len(pictures.used)} pictures; raw maps {signal_to_noise:.1f} dB "
+            "above their error"
         )
         return quantized
 
-    def _plan(self, folded: Detector, points: Points, seen: Seen, pictures: CalibrationPictures) -> QuantizationPlan:
-        edges = edge_points(points, seen, self.ranges, self.percentile, _BITS)
-        weights = weight_points(folded.network, points, edges, _BITS)
+    def _kept(self, subject: _Subject, context: Context) -> dict[str, str]:
+        assert self.max_drop is not None
+        plan, points = subject.plan({})
+        return layers_to_keep(
+            subject.folded,
+            plan,
+            points.weights,
+            lambda paths: subject.quantized(dict.fromkeys(paths, ""), "nearest")[0],
+            subject.pictures.first(_COMPARED),
+            AllowedDrop(self.max_drop, self.drop_of, self.drop_pictures),
+            context,
+        )
+
+
+class _Subject:
+    """A detector that is ready to be quantized, in one way or another, from one look at the calibration pictures.
+
+    `kept` in its methods: layers that stay in float beside those that the user names -> why
+    """
+
+    def __init__(self, settings: Quantize, folded: Detector, pictures: CalibrationPictures, context: Context) -> None:
+        self.folded, self.pictures = folded, pictures
+        self._settings, self._context = settings, context
+        self._graph = trace(folded.network, context.input_size)
+        self._seen = self._observed(self._points({}))
+
+    def plan(self, kept: Mapping[str, str]) -> tuple[QuantizationPlan, Points]:
+        """How it is rounded, and where."""
+        settings, points = self._settings, self._points(kept)
+        if any(name not in self._seen.observers for name in points.edges):  # a branch is rounded further on than before
+            self._seen = self._observed(points)
+        edges = edge_points(points, self._seen, settings.ranges, settings.percentile, settings.value_bits)
+        weights = weight_points(
+            self.folded.network, points, edges, settings.weight_bits, settings.weight_axis, settings.weight_ranges
+        )
         made = {weight_point(path): point for path, point in weights.items()} | edges
-        settings = {**asdict(self), "keep_float": list(self.keep_float)}
-        calibration = {"settings": settings, **pictures.described()}
-        return QuantizationPlan(made, points.carried, points.stayed_float, calibration)
+        stated = {**asdict(settings), "keep_float": list(settings.keep_float)}
+        calibration = {"settings": stated, **self.pictures.described()}
+        return QuantizationPlan(made, points.carried, points.stayed_float, calibration, points.shared), points
+
+    def quantized(self, kept: Mapping[str, str], rounding: str) -> tuple[Detector, QuantizationPlan]:
+        """A detector with fake quantization inside, and its plan."""
+        plan, _ = self.plan(kept)
+        changed = self.folded.copy()
+        if rounding == "adaround":
+            self._learn_rounding(changed.network, plan)
+        elif self._settings.correct_biases:
+            _correct_biases(changed.network, plan, self._seen.input_means)
+        edit = InsertQuantizers(plan)
+        edit.redo(changed.network)
+        return self.folded.edited(edit, changed.network), plan
+
+    def _learn_rounding(self, network: nn.Module, plan: QuantizationPlan) -> None:
+        settings, context = self._settings, self._context
+        images = self.pictures.first(min(settings.adaround_pictures, most_pictures(context.input_size)))
+        results = adaround(
+            network,
+            self.folded.network,
+            plan,
+            self._graph,
+            images,
+            settings.adaround_steps,
+            settings.correct_biases,
+            context.seed,
+            training_device(context.device),
+        )
+        better = sum(item.chosen < item.nearest for item in results)
+        context.log(
+            f"quantize: adaround on {len(images)} pictures lowered the error of {better} of {len(results)} layers, "
+            f"by {gain(results):.2f} times in the geometric mean"
+        )
+
+    def _points(self, kept: Mapping[str, str]) -> Points:
+        settings = self._settings
+        paths = (*settings.keep_float, *kept)
+        points = choose_points(self.folded.network, self._graph, settings.attention, paths, settings.before_activation)
+        parts = (replace(part, why=kept.get(_module_of(part.name)) or part.why) for part in points.stayed_float)
+        return replace(points, stayed_float=tuple(parts))
+
+    def _observed(self, points: Points) -> Seen:
+        return observe(self.folded.network, points, self.pictures.batches(_BATCH))
+
+
+def _module_of(operator: str) -> str:
+    return operator.rpartition("/")[0]
 
 
 def check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
@@ -119,8 +242,10 @@ def check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
 def _correct_biases(network: nn.Module, plan: QuantizationPlan, input_means: Mapping[str, Tensor]) -> None:
     """Takes off each bias what rounding the weight adds to the mean of its output channel, in place."""
     quantizers = Quantizers(plan)
-    for path, means in input_means.items():
-        conv = network.get_submodule(path)
+    for path in plan.weights():
+        conv, means = network.get_submodule(path), input_means.get(path)
+        if means is None:
+            continue
         assert isinstance(conv, nn.Conv2d)
         if conv.bias is not None:
             name = weight_point(path)

@@ -4,7 +4,8 @@ For each bundle and each of a few shares that it keeps, its least important unit
 are measured again, and the detector is looked at on a fixed set of labelled pictures (Li 2017, arXiv 1608.08710,
 section 3.2, whose figure 2b this is, with BatchNorm measured again as pruning does after every cut).
 
-Every measured point is written down at once, so that a run that was killed goes on with the next one.
+The lowest level of a bundle comes first: where even that hardly hurts, nothing between can.  Every measured point is
+written down at once, so that a run that was killed goes on with the next one.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
-from helmlite.detector.detector import Batch, Detector, Log
+from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.families import family_of
 from helmlite.detector.fit import dataset_sha256
@@ -41,6 +42,7 @@ from helmlite.files import write_whole
 MEASURES = ("loss", "map")
 
 _BATCH = 8
+_FLAT = 0.01  # of the uncut detector's measure: a bundle that loses no more at its lowest level needs no other point
 _FIRST_POINTS = 3  # measured before the log says how long all will take
 _NAMED = 10  # curves that a figure names
 
@@ -75,16 +77,27 @@ class Curve:
     steps: int
     points: tuple[tuple[int, float], ...]
 
-    def at(self, levels: Sequence[int]) -> NDArray[np.float64]:
+    def at(self, levels: Sequence[int], noise: float = 0.0) -> NDArray[np.float64]:
         """The rise at each level: a straight line between points, never falling as more goes, 0 for the whole.
 
+        noise: is added for the share that goes, so that what is too small to be measured is not taken as free
         >>> Curve("a", 8, ((6, 0.5), (4, 0.25), (2, 2.5))).at([2, 3, 4, 5, 7, 8])  # the point at 4 is lifted to 0.5
         array([2.5 , 1.5 , 0.5 , 0.5 , 0.25, 0.  ])
         """
         kept = [self.steps, *(steps for steps, _ in self.points)]
         envelope = np.maximum.accumulate([0.0, *(rise for _, rise in self.points)])
-        found: NDArray[np.float64] = np.interp(np.asarray(levels, dtype=np.float64), kept[::-1], envelope[::-1])
+        wanted = np.asarray(levels, dtype=np.float64)
+        found: NDArray[np.float64] = np.interp(wanted, kept[::-1], envelope[::-1]) + noise * (1 - wanted / self.steps)
         return found
+
+
+def noise_of(curves: Sequence[Curve]) -> float:
+    """How small a rise these curves can still tell from none: the root mean square of all that are below zero.
+
+    Cutting channels seldom makes a detector better, so what was measured as a gain shows how much chance can do.
+    """
+    gains = [rise for curve in curves for _, rise in curve.points if rise < 0]
+    return float(np.sqrt(np.mean(np.square(gains)))) if gains else 0.0
 
 
 def measured_curves(
@@ -113,24 +126,20 @@ def measured_curves(
     }
     points = _Points(context.workspace / f"sensitivity-{json_sha256(asked)[:12]}.json")
     look = _Look(how, pictures, norm_pictures, context)
-    wanted = [(index, kept) for index, allowed in enumerate(levels) for kept in _measured_levels(allowed, how.shares)]
     whole = points.get("whole", lambda: look(detector.copy()))
-    values = {}
-    progress = _Progress(sum(_key(*item) not in points for item in wanted), context.log)
-    for index, kept in wanted:
-        is_new = _key(index, kept) not in points
-        values[index, kept] = points.get(
-            _key(index, kept), partial(_look_at, look, detector, groups, scores, index, kept)
-        )
-        progress.tell(is_new)
-    return tuple(
-        Curve(
-            bundle.groups[0].name,
-            bundle.steps,
-            tuple((kept, value - whole) for (owner, kept), value in values.items() if owner == index),
-        )
-        for index, bundle in enumerate(groups.bundles)
-    )
+    wanted = [_measured_levels(allowed, how.shares) for allowed in levels]
+    progress = _Progress(points, [f"{index}/{kept}" for index, chosen in enumerate(wanted) for kept in chosen], context)
+    curves = []
+    for index, (bundle, chosen) in enumerate(zip(groups.bundles, wanted, strict=True)):
+        found: list[tuple[int, float]] = []
+        for kept in chosen:  # the lowest first
+            measure = partial(_look_at, look, detector, groups, scores, index, kept)
+            found.append((kept, points.get(f"{index}/{kept}", measure) - whole))
+            progress.tell()
+            if found[0][1] <= _FLAT * abs(whole):
+                break  # a curve that does not fall lies between 0 and this everywhere
+        curves.append(Curve(bundle.groups[0].name, bundle.steps, tuple(sorted(found, reverse=True))))
+    return tuple(curves)
 
 
 def draw_curves(curves: Sequence[Curve], title: str, kept: Sequence[int] = ()) -> Any:
@@ -186,7 +195,7 @@ def write_curves(curves: Sequence[Curve], kept: Sequence[int], how: Measuring, f
 
 
 class _Look:
-    """A detector, which it may change -> the measure: lower is better."""
+    """A detector, which is used up by it -> the measure: lower is better."""
 
     def __init__(self, how: Measuring, pictures: Dataset, norm_pictures: Dataset, context: Context) -> None:
         self._how, self._pictures = how, pictures
@@ -197,11 +206,10 @@ class _Look:
             raise ValueError(f"prune: ranking 'sensitivity' needs labels; none of {len(pictures)} pictures has one.")
 
     def __call__(self, detector: Detector) -> float:
-        network = detector.network.to(self._device).eval()
+        network = detector.network.to(self._device).to(memory_format=torch.channels_last).eval()
         if self._norm_batches:
             reestimate_batchnorm(family_of(detector), network, self._norm_batches)
         found = self._loss(detector) if self._how.measure == "loss" else self._lost_map(detector)
-        network.to("cpu")
         return found
 
     def _loss(self, detector: Detector) -> float:
@@ -232,6 +240,9 @@ class _Points:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def get(self, key: str, measure: Callable[[], float]) -> float:
         """The value of this key, measured where it is not known yet."""
         if key not in self._values:
@@ -242,17 +253,19 @@ class _Points:
 
 
 class _Progress:
-    """Says once how long all will take, when a few points are measured."""
+    """Says once how long all will take at most, when a few points are measured."""
 
-    def __init__(self, points: int, log: Log) -> None:
-        self._points, self._log = points, log
-        self._started, self._done = time.monotonic(), 0
+    def __init__(self, points: _Points, keys: Sequence[str], context: Context) -> None:
+        self._points, self._known, self._log = points, len(points), context.log
+        self._open = sum(key not in points for key in keys)
+        self._started, self._told = time.monotonic(), False
 
-    def tell(self, is_new: bool) -> None:
-        self._done += is_new
-        if is_new and self._done == min(_FIRST_POINTS, self._points):
-            minutes = (time.monotonic() - self._started) / self._done * self._points / 60
-            self._log(f"prune: measuring sensitivity at {self._points} points, about {minutes:.0f} min")
+    def tell(self) -> None:
+        done = len(self._points) - self._known
+        if not self._told and done >= min(_FIRST_POINTS, self._open) > 0:
+            minutes = (time.monotonic() - self._started) / done * self._open / 60
+            self._log(f"prune: measuring sensitivity at {self._open} points at most, {minutes:.0f} min or less")
+            self._told = True
 
 
 def _look_at(
@@ -264,17 +277,13 @@ def _look_at(
 
 
 def _measured_levels(allowed: Sequence[int], shares: Sequence[float]) -> list[int]:
-    """The levels nearest to the shares, and the lowest, without the whole: most steps first."""
+    """The levels nearest to the shares, and the lowest, without the whole: fewest steps first."""
     nearest = {min(allowed, key=lambda level: abs(level - share * allowed[-1])) for share in shares}
-    return sorted((nearest | {allowed[0]}) - {allowed[-1]}, reverse=True)
+    return sorted((nearest | {allowed[0]}) - {allowed[-1]})
 
 
 def _drawn(dataset: Dataset, count: int, seed: int) -> Dataset:
     return dataset.subset(np.random.default_rng(seed).permutation(len(dataset))[:count])
-
-
-def _key(index: int, kept: int) -> str:
-    return f"{index}/{kept}"
 
 
 def _highest(curve: Curve) -> float:

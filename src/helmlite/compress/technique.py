@@ -79,5 +79,14 @@ class WithOutside(Protocol):
         ...
 
 
+@runtime_checkable
+class WithStandIn(Protocol):
+    """A technique that trains, or looks at many pictures, and can say what it will make without that."""
+
+    def stand_in(self) -> Technique | None:
+        """A cheap technique that gives networks of the same shapes; None where no shape changes."""
+        ...
+
+
 class TechniqueOrderError(ValueError):
     """A technique was put where it cannot work; the message names both steps and the right order."""

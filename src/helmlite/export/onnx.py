@@ -21,17 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.compress.cluster_weights import settle_codebooks
-from helmlite.compress.insert_quantizers import quantizers_of
+from helmlite.compress.insert_quantizers import has_quantizers, quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.decoded import DecodedDetector
-from helmlite.export.qdq import OnnxRounding
+from helmlite.export.qdq import OnnxRounding, bits_metadata
+from helmlite.export.stored_weights import unpack_at_load
 from helmlite.export.tied_norms import fold_into_integers, keep_norms_apart
 from helmlite.files import write_whole
 
 OPSET = 17  # read by ONNX Runtime from 1.12 on
 OUTPUTS = ("decoded", "maps")
-_WORTH_SHARING = 64  # bytes
 _COARSEST = 32  # stride of every family's backbone, whichever scales the head has left
+_WORTH_SHARING = 64  # bytes
 
 
 def export_onnx(
@@ -50,7 +51,7 @@ def export_onnx(
     _check(output, input_size, layout.strides)
     network = detector.copy().network.eval().cpu()
     settle_codebooks(network)
-    is_quantized = detector.has_edit("insert_quantizers")
+    is_quantized = has_quantizers(network)
     if detector.has_edit("tie_weights"):
         (fold_into_integers if is_quantized else keep_norms_apart)(network)
     if is_quantized:
@@ -70,6 +71,10 @@ def export_onnx(
     onnx.checker.check_model(model)
     if is_quantized:
         _check_counts(model.graph, detector, repeat_carried)
+        onnx.helper.set_model_props(model, bits_metadata(quantizers_of(detector.network).plan))
+    if detector.has_edit("round_weights") and repeat_carried:
+        unpack_at_load(model.graph)
+        onnx.checker.check_model(model)
     write_whole(path, model.SerializeToString())
 
 

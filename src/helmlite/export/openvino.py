@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from helmlite.compress.cluster_weights import settle_codebooks
+from helmlite.compress.insert_quantizers import has_quantizers, quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
+from helmlite.export.stored_weights import divide_at_compile
 from helmlite.export.tied_norms import share_folded_weights
 from helmlite.runtime.profile import rt_text
 
@@ -32,13 +34,15 @@ def export_openvino(
     """Writes `xml_path` and the `.bin` beside it.  Inputs and outputs are those of `export_onnx`.
 
     half_weights: stores float weights as FP16 (half the size, rounded); INT8 weights stay INT8 either way
-    Raises ImportError without OpenVINO, ValueError where INT8 weights of the plan are not INT8 in the file.
+    Raises ImportError without OpenVINO, ValueError where weights of the plan are not integers in the file.
     """
     openvino = _openvino()
     with tempfile.TemporaryDirectory() as folder:
         onnx_path = Path(folder) / "model.onnx"
         export_onnx(detector, onnx_path, input_size, output, repeat_carried=False)
         model = openvino.convert_model(str(onnx_path))  # unlike read_model it simplifies the graph: a third of the XML
+        if detector.has_edit("round_weights"):
+            divide_at_compile(model)
         if detector.has_edit("tie_weights"):
             network = detector.copy().network.eval().cpu()
             settle_codebooks(network)
@@ -47,9 +51,9 @@ def export_openvino(
         save_ir(model, xml_path, half_weights)
     _without_indentation(xml_path)
     expected = _quantized_weights(detector)
-    stored = sum(1 for item in _constants(openvino, xml_path) if item == "i8")
+    stored = sum(1 for item in _constants(openvino, xml_path) if item in ("i8", "i4"))
     if stored < expected:
-        raise ValueError(f"{xml_path} stores {stored} weights as INT8; the quantization plan has {expected}.")
+        raise ValueError(f"{xml_path} stores {stored} weights as integers; the quantization plan has {expected}.")
 
 
 def save_ir(model: Any, xml_path: Path, half_weights: bool = False) -> None:
@@ -118,17 +122,16 @@ def _without_indentation(xml_path: Path) -> None:
 
 
 def _quantized_weights(detector: Detector) -> int:
-    plans = [edit.plan for edit in detector.edits if edit.kind == "insert_quantizers"]  # type: ignore[attr-defined]
-    return len(plans[0].weights()) if plans else 0
+    return len(quantizers_of(detector.network).plan.weights()) if has_quantizers(detector.network) else 0
 
 
 def _constants(openvino: Any, xml_path: Path) -> list[str]:
-    """Element types of the constants of a file that are larger than a handful of numbers."""
+    """Element types of the constants of a file that are weights: those of two dimensions and more."""
     model = openvino.Core().read_model(str(xml_path))
     return [
         operator.get_element_type().get_type_name()
         for operator in model.get_ordered_ops()
-        if operator.get_type_name() == "Constant" and len(operator.shape) == 4
+        if operator.get_type_name() == "Constant" and len(operator.shape) >= 2
     ]
 
 

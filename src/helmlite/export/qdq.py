@@ -2,6 +2,11 @@
 
 Weights are stored as the INT8 integers that PyTorch rounded to, followed by one DequantizeLinear, so that a file is a
 quarter of its float size and no runtime rounds a weight by a rule of its own.
+
+Fewer than 8 bits are stored in 8-bit containers: weights of 4 bits as INT8 integers from -7 to 7, values of 4 bits as
+UINT8 from 0 to 15, with a Clip before the rounding because QuantizeLinear saturates at 255 only.  The numbers are
+PyTorch's, every runtime runs them, and none gains speed by them; the file's metadata says how many bits they need
+(`helmlite.weight_bits`, `helmlite.value_bits`).  INT4 tensors of ONNX need opset 21, which older runtimes do not read.
 """
 
 from __future__ import annotations
@@ -12,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helmlite.compress.insert_quantizers import rounded_weight
-from helmlite.compress.quantization_plan import QuantPoint
+from helmlite.compress.insert_quantizers import in_lines, rounded_weight
+from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
 
 
 @dataclass(frozen=True)
@@ -27,30 +32,36 @@ class OnnxRounding:
     repeat_carried: bool
 
     def value(self, tensor: Tensor, point: QuantPoint, scale: Tensor, zero_point: Tensor) -> Tensor:
-        _check_exportable(point)
-        return _rounded_value(tensor, float(scale), int(zero_point))
+        step, zero = float(scale), int(zero_point)
+        if point.high < 255:
+            tensor = tensor.clamp((point.low - zero) * step, (point.high - zero) * step)
+        return _rounded_value(tensor, step, zero, point.high)
 
     def weight(self, tensor: Tensor, point: QuantPoint, scale: Tensor, zero_point: Tensor) -> Tensor:
-        _check_exportable(point)
         integers = stored_integers(tensor.detach(), point, scale, zero_point)
-        return _stored_weight(tensor, _Stored(integers, scale.detach().clone(), point.axis))
+        stored = _Stored(integers, scale.detach().clone(), point.axis)
+        rounded = _stored_weight(in_lines(tensor, point), stored)
+        # without groups there is no Reshape: runtimes look for the integers right before the convolution
+        return rounded.reshape(tensor.shape) if point.group else rounded
 
     def carried(self, tensor: Tensor, point: QuantPoint, scale: Tensor, zero_point: Tensor) -> Tensor:
         return self.value(tensor, point, scale, zero_point) if self.repeat_carried else tensor
 
 
 def stored_integers(weight: Tensor, point: QuantPoint, scale: Tensor, zero_point: Tensor) -> Tensor:
-    """The INT8 integers of a weight, those that fake quantization rounds to."""
-    rounded = rounded_weight(weight, point, scale, zero_point)
-    shape = [1] * weight.ndim
+    """The INT8 integers of a weight, those that fake quantization rounds to, in lines of one scale (`in_lines`)."""
+    rounded = in_lines(rounded_weight(weight, point, scale, zero_point), point)
+    shape = [1] * rounded.ndim
     if point.axis is not None:
         shape[point.axis] = -1
     return torch.round(rounded.double() / scale.double().view(shape)).to(torch.int8)
 
 
-def _check_exportable(point: QuantPoint) -> None:
-    if point.bits != 8:
-        raise ValueError(f"ONNX export knows 8 bits; a point of the plan has {point.bits}.")
+def bits_metadata(plan: QuantizationPlan) -> dict[str, str]:
+    """What an ONNX file says about the bits that its integers need, for the weights and the other values."""
+    sides = {"helmlite.weight_bits": plan.weights(), "helmlite.value_bits": plan.edges()}
+    found = {name: sorted({point.bits for point in points.values()}) for name, points in sides.items()}
+    return {name: ", ".join(map(str, bits)) for name, bits in found.items() if bits}
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,11 @@ class _Stored:
 
 class _RoundValue(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, scale: float, zero_point: int) -> Tensor:
-        return torch.fake_quantize_per_tensor_affine(tensor, scale, zero_point, 0, 255)
+    def forward(ctx: Any, tensor: Tensor, scale: float, zero_point: int, high: int) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(tensor, scale, zero_point, 0, high)
 
     @staticmethod
-    def symbolic(g: Any, tensor: Any, scale: float, zero_point: int) -> Any:
+    def symbolic(g: Any, tensor: Any, scale: float, zero_point: int, high: int) -> Any:
         step = g.op("Constant", value_t=torch.tensor(scale, dtype=torch.float32))
         zero = g.op("Constant", value_t=torch.tensor(zero_point, dtype=torch.uint8))
         integers = g.op("QuantizeLinear", tensor, step, zero)
@@ -89,8 +100,8 @@ class _StoreWeight(torch.autograd.Function):
         return g.op("DequantizeLinear", integers, steps, zeros, **axis).setType(weight.type())
 
 
-def _rounded_value(tensor: Tensor, scale: float, zero_point: int) -> Tensor:
-    made: Tensor = _RoundValue.apply(tensor, scale, zero_point)
+def _rounded_value(tensor: Tensor, scale: float, zero_point: int, high: int) -> Tensor:
+    made: Tensor = _RoundValue.apply(tensor, scale, zero_point, high)
     return made
 
 

@@ -1,9 +1,6 @@
 """The plan before the work: what each step will make of the detector, how long it will take, what can be proved.
 
-Nothing is guessed from operator counts.  Each step is made on a stand-in without training: pruning by L2 norm in one
-round to the same share of multiply-accumulates, quantization with a handful of pictures.  The stand-ins detect
-nothing, but they have the shapes, files and kernels of the real ones, so their bytes are counted and their time is
-measured here, interleaved.  Where L2 and Taylor cut different layers, time can differ by some per cent.
+The rows are of stand-ins (stand_ins.py), measured here, interleaved.
 """
 
 from __future__ import annotations
@@ -18,20 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helmlite.compress.distill import Distill
-from helmlite.compress.prune import Prune
-from helmlite.compress.quantize import Quantize
-from helmlite.compress.recipe import StepResult
 from helmlite.compress.technique import Context, Technique
-from helmlite.detector.detector import Detector, Log
+from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import predict_all
 from helmlite.evaluate.resolution import Resolution, resolvable_loss
 from helmlite.export.layer_times import layer_clock
 from helmlite.job.candidates import Candidate, build_candidates
 from helmlite.job.prepare import CompressSettings, Prepared, prepare
+from helmlite.job.stand_ins import stand_ins
 from helmlite.runtime.bench import drawn_picture, ratio, time_interleaved
 from helmlite.runtime.preprocess import network_input
 
-_FEW = 8  # pictures for statistics that only have to exist
 _ROUNDS, _WARMUP = 8, 2
 
 
@@ -62,7 +56,8 @@ def plan(settings: CompressSettings, log: Log) -> Plan:
     prepared = prepare(settings)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = replace(prepared, settings=replace(settings, out=Path(folder)))
-        steps = [item for item in stand_ins(work, log) if item.name != "distill"]  # training changes no file or time
+        made = stand_ins(work.detector, work.recipe.steps, _context(work), log)
+        steps = [item for item in made if item.name != "distill"]  # training changes no file or time
         candidates = [item for item in build_candidates(work, steps, log) if item.in_chain]
         at_size = next(item for item in candidates if item.input_size == prepared.input_size)
         found = predict_all(at_size.predictor, prepared.test)  # at the run's size: as telling, and faster
@@ -81,35 +76,16 @@ def _training(steps: Sequence[Technique]) -> str:
     return " and ".join(parts) or "none"
 
 
-def stand_ins(prepared: Prepared, log: Log) -> list[StepResult]:
-    """Every step of the recipe made cheaply: right shapes, useless weights."""
-    context = Context(
-        data=prepared.train.subset(list(range(min(_FEW, len(prepared.train))))),
+def _context(prepared: Prepared) -> Context:
+    return Context(
+        data=prepared.train,
         original=prepared.detector,
         input_size=prepared.input_size,
         seed=prepared.settings.seed,
         workspace=prepared.settings.out / "work",
-        log=lambda line: None,
         channel_multiple=prepared.target.channel_multiple,
         layer_clock=layer_clock(prepared.target.runtime),
     )
-    results: list[StepResult] = []
-    current = prepared.detector
-    for number, step in enumerate(prepared.recipe.steps, start=1):
-        log(f"plan: {number}. {step.name}")
-        current = _cheap(step, current, context)
-        results.append(StepResult(step.name, current, Path(f"{number}-{step.name}-plan"), 0.0, False))
-    return results
-
-
-def _cheap(step: Technique, detector: Detector, context: Context) -> Detector:
-    if isinstance(step, Distill):
-        return detector
-    if isinstance(step, Prune):
-        return replace(step, importance="l2", rounds=1, images=_FEW).apply(detector, context)
-    if isinstance(step, Quantize):
-        return replace(step, pictures=_FEW, correct_biases=False).apply(detector, context)
-    return step.apply(detector, context)
 
 
 def _rows(candidates: Sequence[Candidate]) -> tuple[PlannedStep, ...]:

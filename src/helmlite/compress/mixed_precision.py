@@ -1,0 +1,218 @@
+"""Which layers stay in float so that a quantized detector loses no more accuracy than allowed.
+
+    1. sensitivity   the noise in the raw maps, beside their signal, when only this layer is rounded: its weight and
+                     the value that it reads (the measure of ZeroQ, Cai 2020, arXiv 2001.00281, in another norm)
+    2. price         what a layer costs on the target, or its multiply-accumulates: what is lost by leaving it in float
+    3. choice        most noise for its price first, the fewest that keep the accuracy on the tuning pictures; then
+                     those that turn out not to be needed go back to integers, the dearest first
+
+Noise of single layers adds up nearly, accuracy does not; so noise gives the order, and accuracy itself decides where
+to stop.  Everything measured is written down at once: a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from helmlite.compress.insert_quantizers import InsertQuantizers
+from helmlite.compress.layer_times import measured_once
+from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
+from helmlite.compress.technique import Context
+from helmlite.data.dataset import Dataset
+from helmlite.detector.detector import Detector
+from helmlite.detector.fit_state import detector_sha256, json_sha256
+from helmlite.detector.macs import conv_costs, shape_trace
+from helmlite.evaluate.accuracy import evaluate
+from helmlite.files import write_whole
+
+DROPS = ("map", "map50")
+_GIVEN_BACK = 8  # layers that are tried in integers again
+
+Quantized = Callable[[tuple[str, ...]], Detector]  # paths that stay in float -> the detector, quantized otherwise
+
+
+@dataclass(frozen=True)
+class AllowedDrop:
+    """max_drop: of mAP in [0, 1]; of: "map" (50-95) or "map50"; pictures: of the tuning split"""
+
+    max_drop: float
+    of: str
+    pictures: int
+
+
+def layers_to_keep(
+    folded: Detector,
+    plan: QuantizationPlan,
+    reads: Mapping[str, str],
+    quantized: Quantized,
+    images: Tensor,
+    allowed: AllowedDrop,
+    context: Context,
+) -> dict[str, str]:
+    """Paths of the layers that stay in float, and why; none where everything in integers is good enough.
+
+    plan:   of everything in integers; reads: the value that each of its weights meets
+    images: (B, 3, S, S) for the sensitivities
+    Raises ValueError where only the float detector itself is good enough.
+    """
+    notes = _Notes.of(folded, plan, images, allowed, context)
+    data = context.val if context.val is not None and len(context.val) else context.data
+    subset = data.subset(list(range(min(allowed.pictures, len(data)))))
+    before = notes.once("float", lambda: _accuracy(folded, subset, allowed.of, context.input_size))
+
+    def drop(kept: Sequence[str]) -> float:
+        def measure() -> float:
+            return _accuracy(quantized(tuple(kept)), subset, allowed.of, context.input_size)
+
+        return before - notes.once("drop " + " ".join(sorted(kept)), measure)
+
+    everything = drop(())
+    context.log(
+        f"quantize: {allowed.of} falls by {everything:.3f} on {len(subset)} tuning pictures with every layer in "
+        f"integers; {allowed.max_drop:.3f} is allowed"
+    )
+    if everything <= allowed.max_drop:
+        return {}
+    noise = sensitivities(folded.network, plan, reads, images, notes.once)
+    prices = layer_prices(folded, list(noise), context)
+    order = by_noise_for_price(noise, prices)
+    count = fewest(len(order), lambda number: drop(order[:number]) <= allowed.max_drop)
+    if count == len(order):
+        raise ValueError(
+            f"quantize: {allowed.of} falls by more than max_drop = {allowed.max_drop} unless every layer stays in "
+            "float. Allow more, or train after quantization (distill)."
+        )
+    kept = _without_needless(order[:count], prices, lambda paths: drop(paths) <= allowed.max_drop)
+    total = sum(prices.values())
+    share = sum(prices[path] for path in kept) / total
+    context.log(
+        f"quantize: {len(kept)} of {len(order)} layers stay in float ({share:.0%} of the cost), "
+        f"{allowed.of} falls by {drop(kept):.3f}: {', '.join(kept)}"
+    )
+    return {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in kept}
+
+
+def sensitivities(
+    network: nn.Module,
+    plan: QuantizationPlan,
+    reads: Mapping[str, str],
+    images: Tensor,
+    once: Callable[[str, Callable[[], float]], float] = lambda name, measure: measure(),
+) -> dict[str, float]:
+    """Noise to signal of the raw maps when only this layer is rounded, by path; in the order of the plan."""
+    expected = _maps(network, images)
+
+    def noise(path: str) -> float:
+        own = {name: plan.points[name] for name in (weight_point(path), reads[path])}
+        alone = copy.deepcopy(network)
+        InsertQuantizers(QuantizationPlan(own)).redo(alone)
+        return noise_to_signal(expected, _maps(alone, images))
+
+    return {path: once(f"noise {path}", lambda path=path: noise(path)) for path in reads}  # type: ignore[misc]
+
+
+def noise_to_signal(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
+    """Mean over the maps of |error|^2 / |map|^2, so that boxes and scores count alike."""
+    ratios = [float((a - b).double().square().sum() / b.double().square().sum()) for b, a in zip(expected, got)]
+    return sum(ratios) / len(ratios)
+
+
+def layer_prices(folded: Detector, paths: Sequence[str], context: Context) -> dict[str, float]:
+    """What each layer costs: milliseconds on the target where there is a clock, else multiply-accumulates."""
+    found = dict.fromkeys(paths, 0.0)
+    if context.layer_clock is not None:
+        (times,) = measured_once(context.layer_clock, (folded,), context.input_size, context.workspace)
+        costs = list(times.convolutions.items())
+    else:
+        graph = shape_trace(folded.network, context.input_size)
+        costs = [(item.path, float(item.macs)) for item in conv_costs(folded.network, graph)]
+    for path, cost in costs:
+        if path in found:
+            found[path] += cost
+    least = min((cost for cost in found.values() if cost > 0), default=1.0)
+    return {path: cost or least for path, cost in found.items()}  # linear layers are not convolutions
+
+
+def by_noise_for_price(noise: Mapping[str, float], prices: Mapping[str, float]) -> list[str]:
+    """Paths, those first that take most noise away for their price.
+
+    >>> by_noise_for_price({"a": 4.0, "b": 3.0, "c": 1.0}, {"a": 4.0, "b": 1.0, "c": 2.0})
+    ['b', 'a', 'c']
+    """
+    return sorted(noise, key=lambda path: -noise[path] / prices[path])
+
+
+def fewest(count: int, is_enough: Callable[[int], bool]) -> int:
+    """The smallest number in 1 .. count that is enough, by halving; `count` itself is taken to be.
+
+    >>> fewest(100, lambda number: number >= 37)
+    37
+    """
+    low, high = 1, count
+    while low < high:
+        middle = (low + high) // 2
+        if is_enough(middle):
+            high = middle
+        else:
+            low = middle + 1
+    return high
+
+
+def _without_needless(
+    kept: Sequence[str], prices: Mapping[str, float], is_enough: Callable[[Sequence[str]], bool]
+) -> list[str]:
+    """Those that are needed, the dearest tried first."""
+    left = list(kept)
+    for path in sorted(kept, key=lambda path: -prices[path])[:_GIVEN_BACK]:
+        others = [item for item in left if item != path]
+        if others and is_enough(others):
+            left = others
+    return left
+
+
+def _maps(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    with torch.inference_mode():
+        found: tuple[Tensor, ...] = network.eval()(images)
+    return found
+
+
+def _accuracy(detector: Detector, data: Dataset, of: str, input_size: int) -> float:
+    found = evaluate(detector.predictor(input_size), data)
+    value = found.map if of == "map" else found.map50
+    if value is None:
+        raise ValueError("quantize: max_drop needs labelled tuning pictures; none of them has a box.")
+    return value
+
+
+@dataclass
+class _Notes:
+    """What was measured, by name, in a file."""
+
+    path: Path
+    values: dict[str, float]
+
+    @staticmethod
+    def of(folded: Detector, plan: QuantizationPlan, images: Tensor, allowed: AllowedDrop, context: Context) -> _Notes:
+        asked = {
+            "detector": detector_sha256(folded),
+            "plan": plan.to_json(),
+            "pictures": [len(images), allowed.of, allowed.pictures, context.input_size],
+            "val": None if context.val is None else context.val.sha256(),
+        }
+        path = context.workspace / f"sensitivity-{json_sha256(asked)[:12]}.json"
+        return _Notes(path, json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+
+    def once(self, name: str, measure: Callable[[], float]) -> float:
+        """What was noted, or else what is measured now."""
+        if name not in self.values:
+            self.values[name] = measure()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.path, json.dumps(self.values, indent=1))
+        return self.values[name]

@@ -1,0 +1,169 @@
+"""Layers that stay in float: the choice by hand, what is noted, and what a plan says about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from helmlite.compress import mixed_precision
+from helmlite.compress.insert_quantizers import InsertQuantizers
+from helmlite.compress.layer_times import LayerTimes
+from helmlite.compress.mixed_precision import (
+    _without_needless,
+    by_noise_for_price,
+    fewest,
+    layer_prices,
+    noise_to_signal,
+    sensitivities,
+)
+from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
+from helmlite.compress.quantize import Quantize
+from helmlite.compress.technique import Context
+from helmlite.data.dataset import Dataset, dataset_of
+from helmlite.data.load import load_dataset
+from helmlite.data.roles import with_roles
+from helmlite.data.scenes import write_scenes
+from helmlite.detector.detector import Detector
+from helmlite.detector.tiny import new_tiny
+
+_CLASSES = with_roles(["helmet", "no_helmet"])
+_OTHERS = ("neck", "backbone.down", "backbone.mix", "backbone.context")  # left out, so that it takes seconds
+_LAYERS = ("heads.0.logits", "heads.1.logits", "backbone.stem.conv")
+
+
+def test_noise_for_its_price_first() -> None:
+    # 4 / 4 = 1, 3 / 1 = 3, 1 / 2 = 0.5
+    assert by_noise_for_price({"a": 4.0, "b": 3.0, "c": 1.0}, {"a": 4.0, "b": 1.0, "c": 2.0}) == ["b", "a", "c"]
+
+
+@pytest.mark.parametrize("needed", [1, 2, 37, 99, 100])
+def test_the_fewest_by_halving(needed: int) -> None:
+    asked: list[int] = []
+
+    def is_enough(number: int) -> bool:
+        asked.append(number)
+        return number >= needed
+
+    assert fewest(100, is_enough) == needed
+    assert len(asked) <= 7
+
+
+def test_what_is_not_needed_goes_back_the_dearest_first() -> None:
+    prices = {"a": 1.0, "b": 5.0, "c": 3.0}
+    assert _without_needless(["a", "b", "c"], prices, lambda kept: "c" in kept) == ["c"]
+    assert _without_needless(["a", "b", "c"], prices, lambda kept: "b" in kept or len(kept) == 2) == ["a", "c"]
+
+
+def test_noise_to_signal_by_hand() -> None:
+    # 1 / 4 in the first map, 0 in the second
+    assert noise_to_signal([torch.tensor([2.0]), torch.ones(9)], [torch.tensor([3.0]), torch.ones(9)]) == 0.125
+
+
+class TwoConvs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)
+        with torch.no_grad():
+            self.first.weight.fill_(1.0)
+            self.last.weight.fill_(2.0)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return (self.last(self.first(images)),)
+
+
+def test_each_layer_is_rounded_alone() -> None:
+    """The first weight becomes 1.2 and the second stays; the value that the second reads becomes 0.9 of what it is."""
+    plan = QuantizationPlan(
+        {
+            "images": QuantPoint(8, (1.0,), (0,)),
+            "first:weight": QuantPoint(8, (0.6,), (0,), 0, True),
+            "first/conv2d": QuantPoint(8, (9.0,), (0,)),
+            "last:weight": QuantPoint(8, (1.0,), (0,), 0, True),
+        }
+    )
+    network, reads = TwoConvs(), {"first": "images", "last": "first/conv2d"}
+    found = sensitivities(network, plan, reads, torch.full((1, 1, 2, 2), 10.0))
+    assert found == pytest.approx({"first": 0.04, "last": 0.01}, rel=1e-4)
+    assert not hasattr(network, "quantizers")
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return new_tiny(_CLASSES, 64)
+
+
+def test_a_price_is_the_targets_time_where_there_is_a_clock(detector: Detector, tmp_path: Path) -> None:
+    where = Context(dataset_of([], _CLASSES), detector, 64, 0, tmp_path, log=lambda line: None)
+    macs = layer_prices(detector, ["backbone.stem.conv"], where)
+    assert macs == {
+        "backbone.stem.conv": 32 * 32 * 27 * detector.network.get_submodule("backbone.stem.conv").out_channels
+    }
+    clock = replace(
+        where, layer_clock=lambda detectors, size: [LayerTimes({"backbone.stem.conv": 2.5}, 1.0)] * len(detectors)
+    )
+    assert layer_prices(detector, ["backbone.stem.conv"], clock) == {"backbone.stem.conv": 2.5}
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes"), train=4, val=3, test=1, seed=0)
+
+
+class Accuracy:
+    """0.6 less 0.1 for every one of three layers whose weights are rounded; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def __call__(self, detector: Detector, data: Dataset, of: str, input_size: int) -> float:
+        self.asked += 1
+        return 0.6 - 0.1 * sum(path in _weights(detector) for path in _LAYERS)
+
+
+@pytest.mark.slow
+def test_the_layers_that_matter_stay_in_float_and_the_plan_says_why(
+    detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accuracy, log = Accuracy(), list[str]()
+    monkeypatch.setattr(mixed_precision, "_accuracy", accuracy)
+    where = Context(
+        load_dataset(scenes, "train"), detector, 64, 0, tmp_path, log=log.append, val=load_dataset(scenes, "val")
+    )
+    technique = Quantize(max_drop=0.15, keep_float=_OTHERS)
+    mixed = technique.apply(detector, where)
+    edit = mixed.edits[-1]
+    assert isinstance(edit, InsertQuantizers)
+    kept = [part for part in edit.plan.stayed_float if part.why.startswith("kept in float: sensitivity")]
+    names = {part.name.removesuffix("/conv2d") for part in kept}
+    assert len(names & set(_LAYERS)) >= 2  # of three, two must stay
+    assert not names & set(edit.plan.weights())
+    assert any("layers stay in float" in line for line in log)
+    (notes,) = tmp_path.glob("sensitivity-*.json")
+    assert sum(name.startswith("noise ") for name in json.loads(notes.read_text())) > 20
+    asked = accuracy.asked
+    again = technique.apply(detector, where)
+    assert accuracy.asked == asked  # everything was noted
+    assert again.edits == mixed.edits
+    monkeypatch.setattr(mixed_precision, "_accuracy", lambda detector, *rest: 0.6 - 0.5 * len(_weights(detector)))
+    with pytest.raises(ValueError, match="unless every layer stays in float"):
+        technique.apply(detector, replace(where, workspace=tmp_path / "other"))
+
+
+def _weights(detector: Detector) -> dict[str, QuantPoint]:
+    plans = [edit.plan for edit in detector.edits if isinstance(edit, InsertQuantizers)]
+    return plans[-1].weights() if plans else {}
+
+
+def test_nothing_stays_where_integers_are_good_enough(
+    detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mixed_precision, "_accuracy", Accuracy())
+    where = Context(load_dataset(scenes, "train"), detector, 64, 0, tmp_path, log=lambda line: None)
+    edit = Quantize(max_drop=0.35, keep_float=_OTHERS).apply(detector, where).edits[-1]
+    assert isinstance(edit, InsertQuantizers)
+    assert not any("sensitivity" in part.why for part in edit.plan.stayed_float)
