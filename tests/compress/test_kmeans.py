@@ -48,6 +48,14 @@ def test_a_far_weight_has_a_centroid_of_its_own() -> None:
     assert codebook_for(values, 4)[-1] == 50
 
 
+def test_centroids_in_a_gap_go_where_the_error_is() -> None:
+    # start 0, 33.3, 66.7, 100: two of them have no members.  {0, 0.1, 1, 1.1} is parted once, and a half of it again
+    values = floats(0, 0.1, 1, 1.1, 100)
+    codebook = codebook_for(values, 4)
+    assert len(codebook) == 4
+    assert error(values, codebook) == pytest.approx(2 * 0.05**2, rel=1e-3)
+
+
 def test_zero_stays_alone() -> None:
     values = floats(0, 0, 0, 0.01, 0.02, 5, 6, -3)
     codebook = codebook_for(values, 4, keep_zero=True)

@@ -42,6 +42,7 @@ _LARGE = 512  # bytes: a smaller constant is not worth an entry in the header
 _CODEBOOK = 256  # distinct numbers
 _SPARSE = 1 / 16  # share of zeros that pays for a bit for each number
 _SAMPLE = 1 << 18  # bytes of a stream that decide how it is coded
+_SLOW = 1.02  # LZMA takes some twenty times longer than Huffman codes, and has to earn it
 _FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
 
 
@@ -258,7 +259,10 @@ def _coded(content: bytes) -> tuple[str, bytes, int]:
     """(method, what it makes of `content`, bytes of `content`), by what makes a sample from the middle smallest."""
     middle = max((len(content) - _SAMPLE) // 2, 0)
     sample = content[middle : middle + _SAMPLE]
-    method = min(_CODERS, key=lambda name: len(_CODERS[name](sample)))
+    sizes = {name: len(coder(sample)) for name, coder in _CODERS.items()}
+    method = min(sizes, key=sizes.__getitem__)
+    if sizes["huffman"] <= _SLOW * sizes[method]:
+        method = "huffman"
     return method, _CODERS[method](content), len(content)
 
 
