@@ -54,6 +54,7 @@ from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.files import write_whole
+from helmlite.job.prepare import steps_for_this_machine
 from helmlite.runtime.bench import time_predictors
 from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
@@ -157,7 +158,8 @@ def _steps_of(
         layer_clock=layer_clock("openvino"),
         val=pictures["val"],
     )
-    return run_recipe(baseline, parse_recipe(row.recipe, row.name).steps, context, arguments.work / "steps")
+    steps = steps_for_this_machine(parse_recipe(row.recipe, row.name).steps)
+    return run_recipe(baseline, steps, context, arguments.work / "steps")
 
 
 def _seen(detector: Detector, folder: Path, prefix: str, pictures: Pictures) -> dict[str, Any]:
@@ -230,7 +232,7 @@ def _rebuilt(row: Row, stated: Mapping[str, Any], baseline: Detector, pictures: 
         edit.redo(network)
         edits.append(edit)
     detector = replace(baseline, network=network.eval(), edits=tuple(edits))
-    steps = parse_recipe(row.recipe, row.name).steps if row.recipe else ()
+    steps = steps_for_this_machine(parse_recipe(row.recipe, row.name).steps) if row.recipe else ()
     context = Context(pictures["train"], baseline, INPUT_SIZE, 0, work / "rebuilding", log=_say, val=pictures["val"])
     for step in steps:
         if step.name in ("quantize", "cluster", "weight_only"):

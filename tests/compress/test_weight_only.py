@@ -87,8 +87,8 @@ def test_a_group_holds_whole_kernels_of_its_inputs() -> None:
 
 
 def test_the_step_of_least_error_clips_what_is_rare() -> None:
-    # A hundred weights of 1 and one of 10: the error 100 (s - 1)^2 + (10 - 7 s)^2 is least at s = 340 / 298 = 1.141, and
-    # of the steps that are tried, shares of 10 / 7, the nearest is 0.8 * 10 / 7
+    # A hundred weights of 1 and one of 10: the error 100 (s - 1)^2 + (10 - 7 s)^2 is least at s = 340 / 298 = 1.141,
+    # and of the steps that are tried, shares of 10 / 7, the nearest is 0.8 * 10 / 7
     weight = torch.ones(1, 101)
     weight[0, 0] = 10.0
     assert nearest_point(weight, 4).scales == pytest.approx((8 / 7,))

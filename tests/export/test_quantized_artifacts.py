@@ -33,6 +33,7 @@ from helmlite.export.openvino import execution_of, export_openvino
 from helmlite.export.parity import Parity, measure_parity
 from helmlite.export.qdq import stored_integers
 from helmlite.runtime.decode import HeadLayout, decode_maps
+from helmlite.runtime.machine import int8_weight_bits, read_machine
 from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.session import open_session
 from helpers import alive
@@ -41,6 +42,7 @@ onnx = pytest.importorskip("onnx")
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _SIZE = 64
+_WEIGHT_BITS = int8_weight_bits(read_machine())  # what this machine's runtimes add without overflow
 _YOLOS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
 
 
@@ -72,7 +74,7 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def quantized(detector: Detector, data: Dataset) -> Detector:
-    return Quantize().apply(detector, context(data, detector))
+    return Quantize(weight_bits=_WEIGHT_BITS).apply(detector, context(data, detector))
 
 
 def plan_of(detector: Detector) -> QuantizationPlan:
@@ -141,7 +143,8 @@ def test_a_file_without_a_point_of_the_plan_is_refused(
     pytest.importorskip("openvino")
     weights = len(plan_of(quantized).weights())
     monkeypatch.setattr(helmlite.export.openvino, "_quantized_weights", lambda detector: weights + 1)
-    with pytest.raises(ValueError, match=f"stores {weights} weights as integers; the quantization plan has {weights + 1}"):
+    said = f"stores {weights} weights as integers; the quantization plan has {weights + 1}"
+    with pytest.raises(ValueError, match=said):
         export_openvino(quantized, tmp_path / "model.xml", _SIZE)
 
 

@@ -17,8 +17,9 @@ cost (norms relative to the group's mean), over all groups at once, until the mu
 for each layer alone.
 
 The quadratic term is stepped after the optimizer, exactly (penalty.py says why): W goes 1 - exp(-rho * rate) of the
-way to Z - U.  rho grows in equal steps, one for each update, so that units can still change places in the beginning and W
-meets Z in the end; U, which is scaled by 1 / rho, is rescaled with it (Boyd 2011, section 3.4.1).  How far W and Z are apart, |W - Z| / |W|, is told after every epoch as `residual`, and must fall.
+way to Z - U.  rho grows in equal steps, one for each update, so that units can still change places in the beginning
+and W meets Z in the end; U, which is scaled by 1 / rho, is rescaled with it (Boyd 2011, section 3.4.1).  How far W and
+Z are apart, |W - Z| / |W|, is told after every epoch as `residual`, and must fall.
 """
 
 from __future__ import annotations

@@ -146,6 +146,9 @@ class Distill:
         usual = FEATURE_LOSSES[self.feature_loss].temperature
         return usual if self.feature_temperature is None else self.feature_temperature
 
+    def stand_in(self) -> None:
+        """Training changes no shape."""
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with new weights and no new edit.
 

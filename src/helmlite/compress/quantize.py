@@ -45,7 +45,9 @@ from helmlite.detector.device import training_device
 from helmlite.detector.trace import trace
 
 ROUNDINGS = ("nearest", "adaround")
+_BITS = 8
 _BATCH = 4
+_FEW_PICTURES = 8  # for a stand-in
 _COMPARED = 8  # pictures
 _ALIVE = 0.25  # least share of the float detector's best scores that must be left
 
@@ -69,7 +71,8 @@ class Quantize:
                      has no other INT8 convolution, and runs slower than float unless this is set or the activation is
                      ReLU
     correct_biases:  takes the mean error of rounded weights off the biases
-    weight_bits, value_bits: 2 to 8
+    weight_bits, value_bits: 2 to 8.  None means 8; a compression run takes 7 where the target's processor adds INT8
+                     products in 16 bits, which 8 would overflow (`runtime.machine.int8_weight_bits`)
     weight_axis:     channel | tensor: one scale for each output channel, or one for the whole weight
     weight_ranges:   max | mse: keeps a weight's largest value, or clips where that lowers the squared error (at 4 bits
                      it does)
@@ -87,7 +90,7 @@ class Quantize:
     keep_float: tuple[str, ...] = ()
     before_activation: bool = False
     correct_biases: bool = True
-    weight_bits: int = 8
+    weight_bits: int | None = None
     value_bits: int = 8
     weight_axis: str = "channel"
     weight_ranges: str = "max"
@@ -109,7 +112,7 @@ class Quantize:
         ):
             if value not in known:
                 raise ValueError(f"quantize: {setting} is one of {', '.join(known)}; got '{value}'.")
-        for setting, bits in (("weight_bits", self.weight_bits), ("value_bits", self.value_bits)):
+        for setting, bits in (("weight_bits", self.bits_of_weights), ("value_bits", self.value_bits)):
             if not 2 <= bits <= 8:
                 raise ValueError(f"quantize: {setting} must be 2 to 8; got {bits}.")
         if self.pictures < 1:
@@ -118,6 +121,15 @@ class Quantize:
             raise ValueError("quantize: adaround_steps, adaround_pictures and drop_pictures must be at least 1.")
         if self.max_drop is not None and not 0 <= self.max_drop < 1:
             raise ValueError(f"quantize: max_drop is a part of mAP, from 0 to below 1; got {self.max_drop}.")
+
+    @property
+    def bits_of_weights(self) -> int:
+        """`weight_bits`, or its default."""
+        return _BITS if self.weight_bits is None else self.weight_bits
+
+    def stand_in(self) -> Quantize:
+        """The same rounding from a handful of pictures: no learned rounding, no layer tried in float."""
+        return replace(self, pictures=_FEW_PICTURES, correct_biases=False, rounding="nearest", max_drop=None)
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fake quantization inside.
@@ -139,7 +151,7 @@ class Quantize:
         quantized, plan = subject.quantized(kept, self.rounding)
         signal_to_noise = signal_to_noise_db(folded.network, quantized.network, pictures.first(_COMPARED))
         context.log(
-            f"quantize: {len(plan.weights())} weights in INT{self.weight_bits} and {len(plan.edges())} values in "
+            f"quantize: {len(plan.weights())} weights in INT{self.bits_of_weights} and {len(plan.edges())} values in "
             f"INT{self.value_bits}, calibrated on {len(pictures.used)} pictures; raw maps {signal_to_noise:.1f} dB "
             "above their error"
         )
@@ -178,7 +190,7 @@ class _Subject:
             self._seen = self._observed(points)
         edges = edge_points(points, self._seen, settings.ranges, settings.percentile, settings.value_bits)
         weights = weight_points(
-            self.folded.network, points, edges, settings.weight_bits, settings.weight_axis, settings.weight_ranges
+            self.folded.network, points, edges, settings.bits_of_weights, settings.weight_axis, settings.weight_ranges
         )
         made = {weight_point(path): point for path, point in weights.items()} | edges
         stated = {**asdict(settings), "keep_float": list(settings.keep_float)}

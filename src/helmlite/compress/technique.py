@@ -88,5 +88,13 @@ class WithStandIn(Protocol):
         ...
 
 
+@runtime_checkable
+class Training(Protocol):
+    """A technique that trains, or may.  minutes, epochs: how long, where one of them is set."""
+
+    minutes: float | None
+    epochs: int | None
+
+
 class TechniqueOrderError(ValueError):
     """A technique was put where it cannot work; the message names both steps and the right order."""

@@ -44,7 +44,7 @@ from helmlite.job.measure import (
     speedup_factors,
 )
 from helmlite.job.peers import stock_nncf
-from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare
+from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare, steps_for_this_machine
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
 from helmlite.runtime.bundle import read_bundle
@@ -104,7 +104,7 @@ def _steps(prepared: Prepared, log: Log) -> list[StepResult]:
     for line in prepared.skipped:
         log(f"skipped: {line}")
     folder = prepared.settings.out / "steps"
-    return run_recipe(prepared.detector, prepared.recipe.steps, _context(prepared, log), folder)
+    return run_recipe(prepared.detector, steps_for_this_machine(prepared.recipe.steps), _context(prepared, log), folder)
 
 
 def _context(prepared: Prepared, log: Log) -> Context:

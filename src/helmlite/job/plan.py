@@ -14,14 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.compress.distill import Distill
-from helmlite.compress.technique import Context, Technique
+from helmlite.compress.technique import Context, Technique, Training
 from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import predict_all
 from helmlite.evaluate.resolution import Resolution, resolvable_loss
 from helmlite.export.layer_times import layer_clock
 from helmlite.job.candidates import Candidate, build_candidates
-from helmlite.job.prepare import CompressSettings, Prepared, prepare
+from helmlite.job.prepare import CompressSettings, Prepared, prepare, steps_for_this_machine
 from helmlite.job.stand_ins import stand_ins
 from helmlite.runtime.bench import drawn_picture, ratio, time_interleaved
 from helmlite.runtime.preprocess import network_input
@@ -56,7 +55,7 @@ def plan(settings: CompressSettings, log: Log) -> Plan:
     prepared = prepare(settings)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = replace(prepared, settings=replace(settings, out=Path(folder)))
-        made = stand_ins(work.detector, work.recipe.steps, _context(work), log)
+        made = stand_ins(work.detector, steps_for_this_machine(work.recipe.steps), _context(work), log)
         steps = [item for item in made if item.name != "distill"]  # training changes no file or time
         candidates = [item for item in build_candidates(work, steps, log) if item.in_chain]
         at_size = next(item for item in candidates if item.input_size == prepared.input_size)
@@ -71,8 +70,12 @@ def plan(settings: CompressSettings, log: Log) -> Plan:
 
 
 def _training(steps: Sequence[Technique]) -> str:
-    trainings = [step for step in steps if isinstance(step, Distill)]
-    parts = [f"{step.minutes:.0f} minutes" if step.minutes else f"{step.epochs} epochs" for step in trainings]
+    """All training together: `60 minutes`, `20 epochs and 30 minutes`, `none`."""
+    trainings = [step for step in steps if isinstance(step, Training)]
+    epochs = sum(step.epochs or 0 for step in trainings if step.minutes is None)
+    minutes = sum(step.minutes or 0.0 for step in trainings)
+    parts = [f"{epochs} epochs"] if epochs else []
+    parts += [f"{minutes:.0f} minutes"] if minutes else []
     return " and ".join(parts) or "none"
 
 

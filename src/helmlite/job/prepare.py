@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
 from helmlite.compress.quantize import Quantize, check_paths
 from helmlite.compress.recipe import Recipe, load_recipe
+from helmlite.compress.technique import Technique, Training
 from helmlite.compress.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
@@ -22,8 +23,10 @@ from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.files import write_whole
 from helmlite.job.target import Target, load_target
+from helmlite.runtime.machine import int8_weight_bits, read_machine
 
 RUN_FILE = "run.json"
+_ALWAYS_TRAIN = ("distill", "slim", "admm", "growing", "gates")
 
 
 @dataclass(frozen=True)
@@ -132,9 +135,9 @@ def _with_unlabelled(recipe: Recipe, folder: Path) -> Recipe:
 def _check_steps(recipe: Recipe, detector: Detector) -> None:
     """What would otherwise be found only when the step's turn comes, after hours perhaps."""
     for number, step in enumerate(recipe.steps, start=1):
-        if isinstance(step, Distill) and step.minutes is None and step.epochs is None:
+        if step.name in _ALWAYS_TRAIN and isinstance(step, Training) and step.minutes is None and step.epochs is None:
             raise ValueError(
-                f"{recipe.name}, step {number}: distill needs `share` (of --minutes), `minutes` or `epochs`."
+                f"{recipe.name}, step {number}: {step.name} needs `share` (of --minutes), `minutes` or `epochs`."
             )
         if isinstance(step, Distill):
             step.check_outside()
@@ -164,6 +167,20 @@ def _check_stock_pt(recipe: Recipe, detector: Detector) -> None:
         raise ValueError(f"--export ultralytics-pt: only Ultralytics detectors have a .pt; this one is '{family}'.")
     if recipe.steps[0].name == "quantize":
         raise ValueError("--export ultralytics-pt needs a step before quantize: a .pt holds float networks only.")
+
+
+def steps_for_this_machine(steps: Sequence[Technique]) -> tuple[Technique, ...]:
+    """The recipe's steps with what the target's processor decides: integers that its kernels add without overflow.
+
+    This machine stands for the target, which is measured here.
+    """
+    bits = int8_weight_bits(read_machine())
+    return tuple(
+        replace(step, weight_bits=bits)
+        if isinstance(step, Quantize) and step.weight_bits is None and bits < 8
+        else step
+        for step in steps
+    )
 
 
 def claim_folder(prepared: Prepared) -> None:

@@ -21,6 +21,7 @@ from helmlite.detector.detector import Detector, Log
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
+from helmlite.job.prepare import steps_for_this_machine
 from helmlite.job.stand_ins import FEW_PICTURES, stand_ins
 from helmlite.job.target import Target
 
@@ -56,7 +57,7 @@ def show_recipe(recipe: Recipe, detector: Detector, target: Target, input_size: 
         )
         rows = [_row("as it is", detector, detector, target, input_size, folder)]
         before = detector
-        for step in stand_ins(detector, recipe.steps, context, log):
+        for step in stand_ins(detector, steps_for_this_machine(recipe.steps), context, log):
             rows.append(_row(step.name, before, step.detector, target, input_size, folder))
             before = step.detector
     return rows
@@ -69,9 +70,7 @@ def _drawn(detector: Detector, folder: Path) -> Dataset:
     return dataset_of(samples, detector.classes)
 
 
-def _row(
-    name: str, before: Detector, after: Detector, target: Target, input_size: int, folder: Path
-) -> ShownStep:
+def _row(name: str, before: Detector, after: Detector, target: Target, input_size: int, folder: Path) -> ShownStep:
     is_quantized = after.has_edit("insert_quantizers")
     ready = after if is_quantized else merge_parallel_convs(fold_batchnorm(after))
     bundle = write_bundle(folder / "bundle", ready, input_size, runtimes=(target.runtime,), runtime=target.runtime)
