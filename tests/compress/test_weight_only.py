@@ -101,11 +101,20 @@ def test_a_group_is_taken_down_to_a_divisor() -> None:
     assert nearest_point(torch.zeros(2, 4), 4).scales == pytest.approx((1 / 7, 1 / 7))  # nothing to lose
 
 
+class OneLinear(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2, 1, bias=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return self.linear(values)
+
+
 def test_the_signal_to_noise_ratio_by_hand() -> None:
-    network = nn.Sequential(nn.Linear(2, 1, bias=False))
-    RoundWeights(QuantizationPlan({weight_point("0"): QuantPoint(4, (1.0,), (0,), 0, True)})).redo(network)
+    network = OneLinear()
+    RoundWeights(QuantizationPlan({weight_point("linear"): QuantPoint(4, (1.0,), (0,), 0, True)})).redo(network)
     with torch.no_grad():
-        network[0].weight.copy_(torch.tensor([[3.0, 1.1]]))  # 9 + 1.21 over 0.01
+        network.linear.weight.copy_(torch.tensor([[3.0, 1.1]]))  # 9 + 1.21 over 0.01
     assert weights_above_error_db(network) == pytest.approx(10 * np.log10(10.21 / 0.01), rel=1e-4)
     assert network(torch.tensor([[1.0, 1.0]])).item() == pytest.approx(4.0)
 
@@ -141,10 +150,10 @@ def test_groups_come_closer_than_whole_channels(detector: Detector, data: Datase
 
 
 def test_what_is_kept_stays_float(detector: Detector, data: Dataset) -> None:
-    changed = WeightOnly(4, keep=("stem", "heads.0")).apply(detector, context(data, detector))
+    changed = WeightOnly(4, keep=("backbone.stem", "heads.0")).apply(detector, context(data, detector))
     paths = quantizers_of(changed.network).plan.weights()
     assert paths
-    assert not any(path.startswith(("stem.", "heads.0.")) for path in paths)
+    assert not any(path.startswith(("backbone.stem.", "heads.0.")) for path in paths)
     everything = tuple(path for path, module in detector.network.named_modules() if isinstance(module, nn.Conv2d))
     with pytest.raises(ValueError, match="no layer is left to round"):
         WeightOnly(keep=everything).apply(detector, context(data, detector))

@@ -158,7 +158,7 @@ def asymmetric_point(limits: Range, bits: int = 8) -> QuantPoint:
     """Unsigned rounding of this range, 0 kept exactly.
 
     >>> asymmetric_point((-1.0, 1.55), bits=8)  # scale 0.01: -1.0 is 0, 0 is 100, 1.55 is 255
-    QuantPoint(bits=8, scales=(0.009999999776482582,), zero_points=(100,), axis=None, signed=False)
+    QuantPoint(bits=8, scales=(0.009999999776482582,), zero_points=(100,), axis=None, signed=False, group=0)
     """
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     levels = 2**bits - 1
