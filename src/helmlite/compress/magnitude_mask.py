@@ -57,7 +57,8 @@ def n_of_m_mask(weight: Tensor, kept: int, of: int) -> Tensor:
 
     Of equally large ones the first stay.  `of` must divide the number of input channels.
     """
-    blocks = weight.detach().abs().movedim(1, -1).unflatten(-1, (-1, of))  # (out, h, w, in / of, of)
+    moved = weight.detach().abs().movedim(1, -1)
+    blocks = moved.reshape(*moved.shape[:-1], -1, of)  # (out, h, w, in / of, of)
     largest = blocks.argsort(dim=-1, descending=True, stable=True)[..., :kept]
     mask = torch.zeros_like(blocks, dtype=torch.bool).scatter_(-1, largest, True)
     return mask.flatten(-2).movedim(-1, 1)
