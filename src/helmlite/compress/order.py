@@ -15,7 +15,7 @@ from helmlite.compress.technique import TechniqueOrderError
 from helmlite.detector.detector import Detector
 
 # edit kind -> the technique that makes it, for detectors whose history is known by their edits only
-_TECHNIQUE_OF_EDIT: Mapping[str, str] = {
+TECHNIQUE_OF_EDIT: Mapping[str, str] = {
     "keep_channels": "prune",
     "replace_activation": "activation",
     "drop_block": "drop_block",
@@ -51,7 +51,7 @@ CANNOT_FOLLOW: Mapping[str, frozenset[str]] = {
 def check_follows(name: str, detector: Detector) -> None:
     """Raises TechniqueOrderError where `detector` has been through something that must come after `name`."""
     for edit in reversed(detector.edits):  # the last one is what the user knows by name
-        _check_pair(_TECHNIQUE_OF_EDIT.get(edit.kind, edit.kind), name)
+        _check_pair(TECHNIQUE_OF_EDIT.get(edit.kind, edit.kind), name)
 
 
 def check_order(names: Iterable[str]) -> None:

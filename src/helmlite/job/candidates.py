@@ -15,7 +15,7 @@ from helmlite.export.pack import write_bundle
 from helmlite.job.prepare import Prepared
 from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
 
-_CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision"}
+_CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision", "weight_only": "precision"}
 _PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
 
 
