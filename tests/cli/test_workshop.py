@@ -96,7 +96,10 @@ def bad(made: Path) -> Path:
         (["model", "--data", "cats.yaml"], "the data's classes are cat, dog; the model's are helmet, no_helmet"),
         (["model", "--data", "all.yaml", "--role", "no_helmet=bare"], "no class is called 'bare'"),
         (["model", "--data", "all.yaml", "--max-drop", "-1"], "cannot be negative"),
-        (["model", "--data", "all.yaml", "--recipe", "magic"], "Unknown recipe 'magic'. Known: balanced, demo, fast"),
+        (
+            ["model", "--data", "all.yaml", "--recipe", "magic"],
+            "Unknown recipe 'magic'. Known: balanced, careful, demo, fast, half-hour, ",
+        ),
         (["model", "--data", "all.yaml", "--target", "toaster"], "Unknown target 'toaster'"),
         (["model", "--data", "all.yaml", "--export", "onnx"], "--export knows ultralytics-pt only"),
     ],

@@ -80,12 +80,13 @@ def test_attention_heads_go_as_a_whole() -> None:
     class Attention(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.qkv = nn.Conv2d(3, 12, 1)  # 2 heads of q, k, v with 2 channels each
+            self.qkv = nn.Conv2d(3, 12, 1, stride=8)  # 2 heads of q, k, v with 2 channels each
             self.proj = nn.Conv2d(4, 1, 1)
 
         def forward(self, x: Tensor) -> Tensor:
-            batch, _, height, width = x.shape
-            q, k, v = self.qkv(x).view(batch, 2, 6, height * width).split([2, 2, 2], dim=2)
+            made = self.qkv(x)
+            batch, _, height, width = made.shape
+            q, k, v = made.view(batch, 2, 6, height * width).split([2, 2, 2], dim=2)
             attention = (q.transpose(-2, -1) @ k).softmax(-1)
             return self.proj((v @ attention.transpose(-2, -1)).view(batch, 4, height, width))
 

@@ -245,7 +245,7 @@ print(json.dumps({"scores": found.conf.tolist(), "boxes": found.xyxy.tolist()}))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo11n", *(pytest.param(name, marks=pytest.mark.matrix) for name in _OTHERS)])
-@pytest.mark.parametrize("stride", [8, pytest.param(16, marks=pytest.mark.matrix), 32])
+@pytest.mark.parametrize("stride", [*(pytest.param(stride, marks=pytest.mark.matrix) for stride in (8, 16)), 32])
 def test_stock_ultralytics_predicts_what_we_do(name: str, stride: int, tmp_path: Path) -> None:
     pytest.importorskip("ultralytics")
     from helmlite.detector.ultralytics import new_ultralytics

@@ -30,6 +30,7 @@ from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.export.openvino import export_openvino
 from helmlite.export.parity import measure_parity
+from helmlite.runtime.machine import int8_weight_bits, read_machine
 from helpers import alive
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
@@ -55,7 +56,10 @@ def detector() -> Detector:
 
 @pytest.fixture(scope="module")
 def quantized(detector: Detector, data: Dataset) -> Detector:
-    return Quantize().apply(detector, Context(data, detector, 64, 0, Path("unused"), log=lambda line: None))
+    bits = int8_weight_bits(read_machine())  # what this machine's runtimes add without overflow
+    return Quantize(weight_bits=bits).apply(
+        detector, Context(data, detector, 64, 0, Path("unused"), log=lambda line: None)
+    )
 
 
 def context(data: Dataset, detector: Detector, folder: Path, log: Callable[[str], None] = lambda line: None) -> Context:

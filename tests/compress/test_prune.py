@@ -23,7 +23,7 @@ from helpers import halved
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _ULTRALYTICS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
-_MORE_GROUPS = tuple(pytest.param(name, marks=pytest.mark.matrix) for name in _ULTRALYTICS if name != "yolo12n")
+_MORE_GROUPS = tuple(pytest.param(name, marks=pytest.mark.matrix) for name in _ULTRALYTICS)
 _OTHER_SIZES = ("yolov9e", "yolo12x", "yolov10b", "yolo26m")
 
 
@@ -113,7 +113,7 @@ def test_removing_channels_equals_silencing_them(name: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny", "yolo12n", *_MORE_GROUPS])
+@pytest.mark.parametrize("name", ["tiny", *_MORE_GROUPS])
 def test_every_group_alone(name: str) -> None:
     """Half of one bundle goes at a time: an error in any group shows, and is not hidden by others."""
     detector = _detector(name)

@@ -57,7 +57,7 @@ def test_epochs_and_minutes_are_divided_over_the_gaps() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("teacher", ["original", "none"])
+@pytest.mark.parametrize("teacher", ["original", pytest.param("none", marks=pytest.mark.matrix)])
 def test_gradual_trains_between_its_cuts_and_goes_on_after_a_kill(
     context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, teacher: str
 ) -> None:

@@ -180,7 +180,7 @@ def test_where_the_lowest_level_hardly_hurts_no_other_is_measured(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("measure", ["loss", "map"])
+@pytest.mark.parametrize("measure", ["loss", pytest.param("map", marks=pytest.mark.matrix)])
 def test_pruning_by_sensitivity_meets_the_target_and_shows_its_curves(
     context: Context, tmp_path: Path, measure: str
 ) -> None:

@@ -204,7 +204,9 @@ def _kill_at(command: list[str], said: str) -> None:
         assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("blocks", [100, 2400])  # of 1024 bytes: fails at the first step, and within the training
+@pytest.mark.parametrize(
+    "blocks", [pytest.param(100, marks=pytest.mark.matrix), 2400]
+)  # of 1024 bytes: fails at the first step, and within the training
 def test_a_disk_that_fills_up_costs_one_line_and_nothing_else(
     run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path, blocks: int
 ) -> None:

@@ -100,11 +100,11 @@ def compress(
 
 
 def _write_pt(run: Path, input_size: int | None) -> None:
-    """The last step that is still a float network with its BatchNorm, as `compressed.pt`."""
-    from helmlite.export.ultralytics_pt import save_ultralytics_pt
+    """The last step that stock Ultralytics can hold, as `compressed.pt`."""
+    from helmlite.export.ultralytics_pt import foreign_edit, save_ultralytics_pt
     from helmlite.job.explain import step_detectors
 
-    detector = [item for item in step_detectors(run) if not item.has_edit("fold_batchnorm")][-1]
+    detector = [item for item in step_detectors(run) if not foreign_edit(item)][-1]
     save_ultralytics_pt(detector, run / "compressed.pt", input_size)
     print(f"for stock Ultralytics (float): {run / 'compressed.pt'}")
     if not detector.architecture.layout.needs_nms:

@@ -13,7 +13,7 @@ W is everything that units own: rows and columns of kernels, biases, BatchNorm s
 that stay, the nearest point of S is W + U with every element of a unit that goes set to zero.  The papers keep a
 number of filters in each layer; here the units that stay are those with the largest norms in W + U for what they
 cost (norms relative to the group's mean), over all groups at once, until the multiply-accumulates asked for are left
-(`prune.choose_units`).  Units share kernel elements and go in slices, so this choice is greedy; the papers' is exact
+(`ranking.choose_units`).  Units share kernel elements and go in slices, so this choice is greedy; the papers' is exact
 for each layer alone.
 
 The quadratic term is stepped after the optimizer, exactly (penalty.py says why): W goes 1 - exp(-rho * rate) of the

@@ -15,7 +15,19 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.ultralytics import as_ultralytics_model
 from helmlite.files import write_whole
 
-_OURS = frozenset({"insert_quantizers", "fold_batchnorm", "merge_parallel_convs"})
+# Edits after which stock Ultralytics cannot use the layers: without their BatchNorm, or with a convolution that is a
+# chain of several, which its `fuse()` takes for one
+_OURS = frozenset(
+    {
+        "insert_quantizers", "fold_batchnorm", "merge_parallel_convs", "cluster_weights", "round_weights",
+        "factorize", "split_depthwise",
+    }
+)  # fmt: skip
+
+
+def foreign_edit(detector: Detector) -> str:
+    """The first edit that a `.pt` for stock Ultralytics cannot hold; "" where there is none."""
+    return next((edit.kind for edit in detector.edits if edit.kind in _OURS), "")
 
 
 def save_ultralytics_pt(detector: Detector, path: Path, input_size: int | None = None) -> None:
@@ -26,11 +38,11 @@ def save_ultralytics_pt(detector: Detector, path: Path, input_size: int | None =
     """
     if detector.architecture.family != "ultralytics":
         raise ValueError(f"Only Ultralytics detectors have a .pt; this one is '{detector.architecture.family}'.")
-    foreign = [edit.kind for edit in detector.edits if edit.kind in _OURS]
+    foreign = foreign_edit(detector)
     if foreign:
         raise ValueError(
-            f"A .pt holds float networks with their BatchNorm; this one has been through {foreign[0]}. "
-            "Write it from the checkpoint before that step."
+            f"A .pt holds float networks with their BatchNorm and whole convolutions; this one has been through "
+            f"{foreign}. Write it from the checkpoint before that step."
         )
     import ultralytics
 

@@ -26,6 +26,7 @@ from helmlite.job.target import Target, load_target
 from helmlite.runtime.machine import int8_weight_bits, read_machine
 
 RUN_FILE = "run.json"
+_NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
 _ALWAYS_TRAIN = ("distill", "slim", "admm", "growing", "gates")
 
 
@@ -165,8 +166,11 @@ def _check_stock_pt(recipe: Recipe, detector: Detector) -> None:
     if detector.architecture.family != "ultralytics":
         family = detector.architecture.family
         raise ValueError(f"--export ultralytics-pt: only Ultralytics detectors have a .pt; this one is '{family}'.")
-    if recipe.steps[0].name == "quantize":
-        raise ValueError("--export ultralytics-pt needs a step before quantize: a .pt holds float networks only.")
+    first = recipe.steps[0].name
+    if first in _NO_STOCK_PT:
+        raise ValueError(
+            f"--export ultralytics-pt needs a step before {first}: a .pt holds float networks and whole convolutions."
+        )
 
 
 def steps_for_this_machine(steps: Sequence[Technique]) -> tuple[Technique, ...]:
