@@ -47,7 +47,7 @@ from helmlite.detector.fit import FitSettings, finetune
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predict_all, save_predictions
-from helmlite.evaluate.cost import compressed_bytes, file_bytes
+from helmlite.evaluate.cost import file_bytes
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import changes_at, operating_point
 from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_average_precision
@@ -58,6 +58,7 @@ from helmlite.job.prepare import steps_for_this_machine
 from helmlite.runtime.bench import time_predictors
 from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
+from helmlite.runtime.packing import download_size
 
 SETS = ("bikes_helmets", "india_traffic", "thai_cctv")
 RUNTIMES = ("openvino", "onnxruntime")
@@ -137,7 +138,7 @@ def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments
         "macs": count_macs(last.network, INPUT_SIZE),
         "params": count_parameters(last.network),
         "size_bytes": file_bytes(files),
-        "download_bytes": compressed_bytes(files),
+        "download_bytes": download_size(files),
         "edits": [{"kind": e.kind, **e.to_json()} for e in last.edits if e.kind not in _LAST_STRUCTURE],
     }
 

@@ -102,6 +102,8 @@ def test_the_report_has_what_later_work_builds_on(run: tuple[Path, subprocess.Co
     assert {"data", "speedup", "speedup_factors", "size_ratio", "map_drop", "map_drop_ci95", "gate"} <= report.keys()
     assert report["result"]["macs"] < 0.25 * report["baseline"]["macs"]  # 0.36 by size, 0.6 by pruning
     assert report["result"]["size_bytes"] < report["baseline"]["size_bytes"]
+    for row in (report["baseline"], *report["steps"], report["result"], *report["references"]):
+        assert 0 < row["compressed_bytes"] < row["size_bytes"], row["name"]
     assert report["steps"][0]["name"] == "FP32 at 96"
     assert len(report["steps"]) in (4, 5)  # the result has a row of its own
 

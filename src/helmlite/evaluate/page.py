@@ -149,7 +149,7 @@ def _row(item: Measured, kind: str, report: RunReport) -> str:
     )
     below = "".join(f"<small>{escape(part)}</small>" for part in (conditions, item.note) if part)
     interval = figures.points_between(item.map_ci95)
-    packed = f"<small>{figures.size(item.compressed_bytes)} zipped</small>" if item.compressed_bytes else ""
+    packed = f"<small>{figures.size(item.compressed_bytes)} packed</small>" if item.compressed_bytes else ""
     slowest = f"<small>p95 {figures.milliseconds(item.latency_ms_p95)}</small>" if item.latency_ms_p95 else ""
     faster = report.speedup_of(item)
     cells = [

@@ -41,6 +41,7 @@ class Measured:
     latency_ms_median: on the target, interleaved with the baseline
     speedup:           baseline's latency over this one's, from interleaved runs
     size_bytes:        only the files that the target loads
+    compressed_bytes:  of the same files, packed for download
     note:              what a reader of the row must know
     parity:            the exported file against its detector in PyTorch, on a few pictures of `val`
     fidelity:          what a lower precision cost, boxes and scores apart, on the reported pictures

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.magnitude_mask import sparsity
 from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.compress.recipe import StepResult
 from helmlite.detector.detector import Detector, Log
@@ -14,6 +15,7 @@ from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.export.pack import write_bundle
 from helmlite.job.prepare import Prepared
 from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
+from helmlite.runtime.packing import download_size
 
 _CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision", "weight_only": "precision"}
 _PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
@@ -27,6 +29,7 @@ class Candidate:
     detector: as it was exported
     in_chain: whether it is a stage on the way from the baseline to the result
     copy_of:  the row whose weights it holds in lower precision; "" for none
+    download_bytes: of the target's files as `helmlite pack` packs them
     """
 
     name: str
@@ -42,6 +45,7 @@ class Candidate:
     in_chain: bool = True
     note: str = ""
     copy_of: str = ""
+    download_bytes: int | None = None
 
 
 def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> list[Candidate]:
@@ -120,7 +124,16 @@ def _candidate(
         params=count_parameters(detector.network),
         precision=precision,
         input_size=input_size,
+        note=_sparsity_note(detector),
+        download_bytes=download_size(bundle, runtime),
     )
+
+
+def _sparsity_note(detector: Detector) -> str:
+    """What masked weights bring: bytes of a download, and no speed but what is measured beside it."""
+    if not detector.has_edit("mask_weights"):
+        return ""
+    return f"{sparsity(detector.network):.0%} of the kernels' weights are zero: a smaller download"
 
 
 def _bundle(

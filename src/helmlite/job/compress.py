@@ -230,6 +230,7 @@ def _row(
         latency_ms_median=timing.median_ms,
         latency_ms_p95=timing.p95_ms,
         size_bytes=item.size_bytes,
+        compressed_bytes=item.download_bytes,
         macs=item.macs,
         params=item.params,
         speedup=ratio(timings[baseline.name].network, timing).value,

@@ -19,6 +19,7 @@ from helmlite.evaluate.cost import file_bytes
 from helmlite.export.openvino import save_ir
 from helmlite.job.candidates import Candidate
 from helmlite.runtime.bundle import BundlePredictor
+from helmlite.runtime.packing import download_size
 from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.session import open_session
 
@@ -57,6 +58,7 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
         name=f"NNCF INT8 at {baseline.input_size}",
         predictor=BundlePredictor(baseline.bundle, "openvino", session=session),
         size_bytes=file_bytes([xml, folder / "model.bin"]),
+        download_bytes=download_size([xml, folder / "model.bin"]),
         precision="int8",
         cause="precision",
         in_chain=False,
