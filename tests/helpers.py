@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,6 +15,8 @@ from helmlite.compress.channel_groups import ChannelGroups, build_channel_groups
 from helmlite.compress.importance import group_l2
 from helmlite.compress.ledger import macs_ledger
 from helmlite.compress.prune import Choice, choose_units, cut, smallest_steps
+from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.roles import with_roles
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
@@ -32,6 +36,23 @@ def alive(detector: Detector) -> Detector:
     pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
     reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
     return detector
+
+
+class Lines(list[str]):
+    """A log that can be read."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+
+def patchy_data(folder: Path, count: int = 8, height: int = 64) -> Dataset:
+    """Pictures of large coloured patches, 64 pixels wide, with one box each, of the two classes in turn."""
+    random, samples = np.random.default_rng(0), []
+    for index in range(count):
+        path = folder / f"{index}.png"
+        cv2.imwrite(str(path), cv2.resize(random.integers(0, 255, (6, 6, 3), dtype=np.uint8), (64, height)))
+        samples.append(Sample(path, np.array([[4, 4, 40, 44]], np.float32), np.array([index % 2], np.int64)))
+    return dataset_of(samples, with_roles(["helmet", "no_helmet"]))
 
 
 def halved(detector: Detector, input_size: int) -> tuple[ChannelGroups, Choice, Detector]:

@@ -15,16 +15,10 @@ from helmlite.compress.channel_groups import Bundle, ChannelGroup, ChannelGroups
 from helmlite.compress.penalty import Budget
 from helmlite.compress.unit_tensors import UnitTensors
 from helmlite.detector.detector import Detector
-from helmlite.detector.tiny import new_tiny
 from trained_cuts import (
-    CLASSES,
     COMMON_MISTAKES,
-    MORE_YOLOS,
-    SIZE,
     check_contract,
     check_mistake,
-    check_order_errors,
-    check_resumes_bitwise,
     epochs_of,
     plan_of,
     small_context,
@@ -154,29 +148,6 @@ def test_what_is_cut_is_what_the_last_projection_set_to_zero(tmp_path: Path) -> 
     zero = budget.units.norms(split.target) == 0
     assert 0 < int(zero.sum()) < len(zero)
     assert torch.equal(budget.units.chosen(split.choice(detector)), ~zero)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo11n", *MORE_YOLOS])
-def test_training_and_cutting_a_yolo(name: str, tmp_path: Path) -> None:
-    technique = Admm(0.6, epochs=1, batch_size=4, images=4, teacher="none", updates=1)
-    check_contract(technique, small_detector(name), 0.6, tmp_path, multiple=8)
-
-
-@pytest.mark.slow
-def test_a_stopped_training_goes_on_bitwise(tmp_path: Path) -> None:
-    check_resumes_bitwise(Admm, tmp_path)
-
-
-def test_order_errors_name_both_steps(tmp_path: Path) -> None:
-    check_order_errors(Admm(0.5, epochs=1), tmp_path)
-
-
-def test_an_impossible_target_is_refused_before_training(tmp_path: Path) -> None:
-    detector = new_tiny(CLASSES, SIZE, width=0.25)
-    with pytest.raises(ValueError, match="admm: 1% of the MACs cannot be reached"):
-        Admm(0.01, epochs=1).apply(detector, small_context(detector, tmp_path))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +17,7 @@ from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context, TechniqueOrderError
-from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
@@ -30,28 +29,15 @@ from helmlite.detector.tiny import new_tiny
 from helmlite.evaluate.accuracy import evaluate
 from helmlite.export.onnx import export_onnx
 from helmlite.runtime.session import open_session
-from helpers import alive
+from helpers import Lines, alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _OTHERS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
 
 
-class Lines(list[str]):
-    """A log that can be read."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    samples = []
-    for index in range(8):
-        path = folder / f"{index}.png"
-        cv2.imwrite(str(path), cv2.resize(random.integers(0, 255, (6, 6, 3), dtype=np.uint8), (64, 48)))
-        samples.append(Sample(path, np.array([[4, 4, 40, 44]], np.float32), np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
+    return patchy_data(tmp_path_factory.mktemp("pictures"), height=48)
 
 
 @pytest.fixture(scope="module")

@@ -29,18 +29,11 @@ from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.runtime.session import open_session
-from helpers import alive
+from helpers import Lines, alive
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _OTHERS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
 _STRIDES = (8, 16, 32)
-
-
-class Lines(list[str]):
-    """A log that can be read."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
 
 
 def data_of(folder: Path, sides: list[int]) -> Dataset:

@@ -29,16 +29,11 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import conv_costs, count_macs, shape_trace
 from helmlite.detector.objective import TaskObjective
-from helmlite.detector.tiny import new_tiny
 from trained_cuts import (
-    CLASSES,
     COMMON_MISTAKES,
-    MORE_YOLOS,
     SIZE,
     check_contract,
     check_mistake,
-    check_order_errors,
-    check_resumes_bitwise,
     epochs_of,
     plan_of,
     small_context,
@@ -218,29 +213,6 @@ def test_training_and_cutting(tmp_path: Path) -> None:
     lines = epochs_of(tmp_path / "run")
     assert all(0.1 < line["expected_macs"] < 0.95 for line in lines)
     assert lines[0]["price"] > 0
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo11n", *MORE_YOLOS])
-def test_training_and_cutting_a_yolo(name: str, tmp_path: Path) -> None:
-    technique = Gates(0.6, epochs=1, batch_size=4, images=4, teacher="none")
-    check_contract(technique, small_detector(name), 0.6, tmp_path, multiple=8)
-
-
-@pytest.mark.slow
-def test_a_stopped_training_goes_on_bitwise(tmp_path: Path) -> None:
-    check_resumes_bitwise(Gates, tmp_path)
-
-
-def test_order_errors_name_both_steps(tmp_path: Path) -> None:
-    check_order_errors(Gates(0.5, epochs=1), tmp_path)
-
-
-def test_an_impossible_target_is_refused_before_training(tmp_path: Path) -> None:
-    detector = new_tiny(CLASSES, SIZE, width=0.25)
-    with pytest.raises(ValueError, match="gates: 1% of the MACs cannot be reached"):
-        Gates(0.01, epochs=1).apply(detector, small_context(detector, tmp_path))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

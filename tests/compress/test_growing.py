@@ -12,16 +12,10 @@ import torch
 from helmlite.compress.growing import Growing, GrowingDecay, growing_factors
 from helmlite.compress.penalty import Budget, rates
 from helmlite.detector.detector import Detector
-from helmlite.detector.tiny import new_tiny
 from trained_cuts import (
-    CLASSES,
     COMMON_MISTAKES,
-    MORE_YOLOS,
-    SIZE,
     check_contract,
     check_mistake,
-    check_order_errors,
-    check_resumes_bitwise,
     epochs_of,
     plan_of,
     small_context,
@@ -111,30 +105,6 @@ def test_picking_by_taylor_picks_others(tmp_path: Path) -> None:
         for importance in ("l2", "taylor")
     ]
     assert edits[0] != edits[1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["yolo11n", *MORE_YOLOS])
-def test_training_and_cutting_a_yolo(name: str, tmp_path: Path) -> None:
-    technique = Growing(0.6, epochs=1, batch_size=4, images=4, teacher="none")
-    check_contract(technique, small_detector(name), 0.6, tmp_path, multiple=8)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", [1, 2])
-def test_a_stopped_training_goes_on_bitwise(variant: int, tmp_path: Path) -> None:
-    check_resumes_bitwise(lambda **settings: Growing(variant=variant, **settings), tmp_path)
-
-
-def test_order_errors_name_both_steps(tmp_path: Path) -> None:
-    check_order_errors(Growing(0.5, epochs=1), tmp_path)
-
-
-def test_an_impossible_target_is_refused_before_training(tmp_path: Path) -> None:
-    detector = new_tiny(CLASSES, SIZE, width=0.25)
-    with pytest.raises(ValueError, match="growing: 1% of the MACs cannot be reached"):
-        Growing(0.01, epochs=1).apply(detector, small_context(detector, tmp_path))
-    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

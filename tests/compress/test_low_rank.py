@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,57 +22,21 @@ from helmlite.compress.layer_times import LayerTimes
 from helmlite.compress.low_rank import Factorize, LowRank, links_of
 from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.compress.quantize import Quantize
-from helmlite.compress.technique import Context, TechniqueOrderError
-from helmlite.data.dataset import Dataset, Sample, dataset_of
-from helmlite.data.roles import with_roles
+from helmlite.compress.technique import TechniqueOrderError
+from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import conv_costs, count_macs, count_parameters, shape_trace
-from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.runtime.session import open_session
-from helpers import alive
+from split_layers import FAMILIES, SIZE, context, detector_named, maps, pictures, smooth_data
 
-_CLASSES = with_roles(["helmet", "no_helmet"])
-_SIZE = 96  # of the pictures that `alive` takes its statistics from
-_FAMILIES = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
 _EASY = LowRank(energy=0.6, min_gain=0.0, images=8)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, samples = tmp_path_factory.mktemp("data"), []
-    for index, planes in enumerate(pictures(8, seed=0)):
-        path = folder / f"{index}.png"
-        cv2.imwrite(str(path), (planes.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-        samples.append(Sample(path, np.array([[10, 10, 40, 50]], np.float32), np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
-
-
-def detector_named(name: str) -> Detector:
-    if name == "tiny":
-        return alive(new_tiny(_CLASSES, _SIZE))
-    pytest.importorskip("ultralytics")
-    from helmlite.detector.ultralytics import new_ultralytics
-
-    return alive(new_ultralytics(name, _CLASSES, input_size=_SIZE))
-
-
-def context(detector: Detector, data: Dataset, folder: Path, lines: list[str] | None = None) -> Context:
-    log = (lambda line: None) if lines is None else lines.append
-    return Context(data, detector, _SIZE, 0, folder, log=log)
-
-
-def maps(detector: Detector) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        answer: tuple[Tensor, ...] = detector.network.eval()(pictures(2))
-    return answer
-
-
-def pictures(count: int, seed: int = 3) -> Tensor:
-    """Smooth ones (B, 3, S, S), as those that the statistics are from."""
-    small = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    return nn.functional.interpolate(small, size=(_SIZE, _SIZE), mode="bilinear")
+    return smooth_data(tmp_path_factory.mktemp("data"))
 
 
 @pytest.mark.parametrize("method", ["spatial", "tucker", "cp"])
@@ -117,12 +80,12 @@ def check_chain(conv: nn.Conv2d, method: str, ranks: tuple[int, ...]) -> None:
 def test_costs_are_those_of_the_network(data: Dataset, tmp_path: Path) -> None:
     """What was foretold of every chain, strides included, is what the changed network is counted to cost."""
     detector = detector_named("tiny")
-    layers, _ = dense_convs(detector, _SIZE)
+    layers, _ = dense_convs(detector, SIZE)
     changed = replace(_EASY, energy=0.3).apply(detector, context(detector, data, tmp_path))
     edit = changed.edits[0]
     assert isinstance(edit, Factorize)
     macs: dict[str, int] = {}
-    for cost in conv_costs(changed.network, shape_trace(changed.network, _SIZE)):
+    for cost in conv_costs(changed.network, shape_trace(changed.network, SIZE)):
         macs[cost.path] = macs.get(cost.path, 0) + cost.macs
     assert {method for method, _ in edit.layers.values()} > {"svd"}
     for path, (method, ranks) in edit.layers.items():
@@ -130,7 +93,7 @@ def test_costs_are_those_of_the_network(data: Dataset, tmp_path: Path) -> None:
         assert layers[path].macs_of(links) == sum(macs[f"{path}.{index}"] for index in range(len(links)))
         assert layers[path].macs_of(links) < layers[path].macs
         assert sum(link.weights for link in links) < layers[path].weights
-    assert count_macs(changed.network, _SIZE) < count_macs(detector.network, _SIZE)
+    assert count_macs(changed.network, SIZE) < count_macs(detector.network, SIZE)
     assert count_parameters(changed.network) < count_parameters(detector.network)
 
 
@@ -190,7 +153,7 @@ def test_a_budget_is_met_where_it_hurts_least(data: Dataset, tmp_path: Path) -> 
     for ratio in (0.9, 0.7):
         technique = LowRank(ranks="budget", macs_ratio=ratio, images=8)
         changed = technique.apply(detector, given)
-        found = count_macs(changed.network, _SIZE) / count_macs(detector.network, _SIZE)
+        found = count_macs(changed.network, SIZE) / count_macs(detector.network, SIZE)
         assert ratio - 0.1 < found <= ratio
         errors.append(maps_error(maps(changed), expected))
     assert 0 < errors[0] < errors[1]
@@ -289,8 +252,8 @@ def check_whole(name: str, data: Dataset, folder: Path) -> Detector:
         edit.kind for edit in folded.edits if edit.kind != "factorize"
     ]
     planes = pictures(1).numpy()
-    boxes, scores = changed.predictor(_SIZE).decode(planes)
-    export_onnx(changed, folder / "model.onnx", _SIZE)
+    boxes, scores = changed.predictor(SIZE).decode(planes)
+    export_onnx(changed, folder / "model.onnx", SIZE)
     outputs = open_session(folder / "model.onnx", "onnxruntime", 1, "f32").run_named(planes)
     assert np.abs(outputs["scores"][0] - scores).max() < 1e-3
     assert np.abs(outputs["boxes"][0] - boxes).max() < 1e-4 * np.abs(boxes).max()
@@ -303,9 +266,7 @@ def check_whole(name: str, data: Dataset, folder: Path) -> Detector:
 def check_gradients(detector: Detector) -> None:
     network = detector.copy().network.train()
     loss_of = family_of(detector).task_loss(detector.architecture, network, epochs=1)
-    batch = Batch(
-        torch.rand(2, 3, _SIZE, _SIZE), torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.4], [1, 1, 0.5, 0.5, 0.3, 0.3]])
-    )
+    batch = Batch(torch.rand(2, 3, SIZE, SIZE), torch.tensor([[0, 0, 0.5, 0.5, 0.4, 0.4], [1, 1, 0.5, 0.5, 0.3, 0.3]]))
     loss, _ = loss_of(family_of(detector).training_maps(network, batch.images), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = [
@@ -333,7 +294,7 @@ def test_everything_that_follows_on_yolo11(data: Dataset, tmp_path: Path) -> Non
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", _FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_everything_that_follows_on_other_families(name: str, data: Dataset, tmp_path: Path) -> None:
     changed = check_whole(name, data, tmp_path)
     edit = changed.edits[0]

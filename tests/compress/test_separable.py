@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.conv_chain import dense_convs, put_chain, set_kernels
@@ -23,56 +22,20 @@ from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.separable import Separable, SplitDepthwise, links_of
 from helmlite.compress.shipped import load_demo_detector
-from helmlite.compress.technique import Context, TechniqueOrderError
-from helmlite.data.dataset import Dataset, Sample, dataset_of
-from helmlite.data.roles import with_roles
+from helmlite.compress.technique import TechniqueOrderError
+from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import conv_costs, count_macs, shape_trace
-from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.runtime.session import open_session
-from helpers import alive
+from split_layers import FAMILIES, SIZE, context, detector_named, maps, pictures, smooth_data
 
-_CLASSES = with_roles(["helmet", "no_helmet"])
-_SIZE = 96  # of the pictures that `alive` takes its statistics from
-_FAMILIES = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
 _PLAIN = Separable(min_width=16, images=8)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, samples = tmp_path_factory.mktemp("data"), []
-    for index, planes in enumerate(pictures(8, seed=0)):
-        path = folder / f"{index}.png"
-        cv2.imwrite(str(path), (planes.permute(1, 2, 0).numpy() * 255).astype(np.uint8))
-        samples.append(Sample(path, np.array([[10, 10, 40, 50]], np.float32), np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
-
-
-def detector_named(name: str) -> Detector:
-    if name == "tiny":
-        return alive(new_tiny(_CLASSES, _SIZE))
-    pytest.importorskip("ultralytics")
-    from helmlite.detector.ultralytics import new_ultralytics
-
-    return alive(new_ultralytics(name, _CLASSES, input_size=_SIZE))
-
-
-def context(detector: Detector, data: Dataset, folder: Path, lines: list[str] | None = None) -> Context:
-    log = (lambda line: None) if lines is None else lines.append
-    return Context(data, detector, _SIZE, 0, folder, log=log)
-
-
-def maps(detector: Detector) -> tuple[Tensor, ...]:
-    with torch.no_grad():
-        answer: tuple[Tensor, ...] = detector.network.eval()(pictures(2))
-    return answer
-
-
-def pictures(count: int, seed: int = 3) -> Tensor:
-    """Smooth ones (B, 3, S, S), as those that the statistics are from."""
-    small = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
-    return nn.functional.interpolate(small, size=(_SIZE, _SIZE), mode="bilinear")
+    return smooth_data(tmp_path_factory.mktemp("data"))
 
 
 def pair_like(conv: nn.Conv2d, rank: int) -> nn.Sequential:
@@ -165,10 +128,10 @@ def test_which_layers_are_split(data: Dataset, tmp_path: Path) -> None:
 def test_the_least_error_for_what_it_saves_goes_first(data: Dataset, tmp_path: Path) -> None:
     detector = detector_named("tiny")
     changed = replace(_PLAIN, macs_ratio=0.8).apply(detector, context(detector, data, tmp_path))
-    assert count_macs(changed.network, _SIZE) / count_macs(detector.network, _SIZE) <= 0.8
+    assert count_macs(changed.network, SIZE) / count_macs(detector.network, SIZE) <= 0.8
     edit = changed.edits[0]
     assert isinstance(edit, SplitDepthwise)
-    layers, _ = dense_convs(detector, _SIZE)
+    layers, _ = dense_convs(detector, SIZE)
     prices = {
         path: float(separable_errors(layer.conv.weight)[1]) / (layer.macs - layer.macs_of(links_of(layer.conv, 1)))
         for path, layer in layers.items()
@@ -181,7 +144,7 @@ def test_the_least_error_for_what_it_saves_goes_first(data: Dataset, tmp_path: P
 
 def test_layers_above_max_error_stay(data: Dataset, tmp_path: Path) -> None:
     detector = detector_named("tiny")
-    layers, _ = dense_convs(detector, _SIZE)
+    layers, _ = dense_convs(detector, SIZE)
     easy = "backbone.down.1.conv"
     filters = torch.randn(layers[easy].conv.in_channels, 3, 3, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -254,8 +217,8 @@ def check_whole(name: str, data: Dataset, folder: Path, technique: Separable) ->
     save_checkpoint(changed, folder / "changed", {})
     assert all(torch.equal(a, b) for a, b in zip(maps(load_checkpoint(folder / "changed")), maps(changed)))
     planes = pictures(1).numpy()
-    boxes, scores = changed.predictor(_SIZE).decode(planes)
-    export_onnx(changed, folder / "model.onnx", _SIZE)
+    boxes, scores = changed.predictor(SIZE).decode(planes)
+    export_onnx(changed, folder / "model.onnx", SIZE)
     outputs = open_session(folder / "model.onnx", "onnxruntime", 1, "f32").run_named(planes)
     assert np.abs(outputs["scores"][0] - scores).max() < 1e-3
     assert np.abs(outputs["boxes"][0] - boxes).max() < 1e-4 * np.abs(boxes).max()
@@ -272,7 +235,7 @@ def test_everything_that_follows_on_yolo11(data: Dataset, tmp_path: Path) -> Non
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("name", _FAMILIES)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_everything_that_follows_on_other_families(name: str, data: Dataset, tmp_path: Path) -> None:
     check_whole(name, data, tmp_path, _PLAIN)
 

@@ -20,8 +20,6 @@ from trained_cuts import (
     SIZE,
     check_contract,
     check_mistake,
-    check_order_errors,
-    check_resumes_bitwise,
     epochs_of,
     plan_of,
     small_context,
@@ -94,31 +92,6 @@ def test_training_and_cutting(tmp_path: Path) -> None:
     lines = epochs_of(tmp_path / "run")
     assert lines[1]["scale"] < lines[0]["scale"]
     assert "kd_features" in lines[0]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", ["yolo11n", *(pytest.param(n, marks=pytest.mark.matrix) for n in ("yolov9t", "yolo26n"))]
-)
-def test_training_and_cutting_a_yolo(name: str, tmp_path: Path) -> None:
-    technique = Slim(0.6, epochs=1, batch_size=4, images=4, teacher="none")
-    check_contract(technique, small_detector(name), 0.6, tmp_path, multiple=8)
-
-
-@pytest.mark.slow
-def test_a_stopped_training_goes_on_bitwise(tmp_path: Path) -> None:
-    check_resumes_bitwise(Slim, tmp_path)
-
-
-def test_order_errors_name_both_steps(tmp_path: Path) -> None:
-    check_order_errors(Slim(0.5, epochs=1), tmp_path)
-
-
-def test_an_impossible_target_is_refused_before_training(tmp_path: Path) -> None:
-    detector = new_tiny(CLASSES, SIZE, width=0.25)
-    with pytest.raises(ValueError, match="slim: 1% of the MACs cannot be reached"):
-        Slim(0.01, epochs=1).apply(detector, small_context(detector, tmp_path))
-    assert not (tmp_path / "run").exists()
 
 
 def test_a_detector_without_batchnorm_is_refused(tmp_path: Path) -> None:

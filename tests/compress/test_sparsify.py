@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -22,7 +21,7 @@ from helmlite.compress.quantization_plan import weight_point
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.sparsify import Sparsify, cubic_sparsity, kept_and_block, maskable_paths
 from helmlite.compress.technique import Context, TechniqueOrderError
-from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit import FitSettings, finetune
@@ -31,27 +30,14 @@ from helmlite.detector.trace import trace
 from helmlite.export.onnx import export_onnx
 from helmlite.export.qdq import stored_integers
 from helmlite.runtime.session import open_session
-from helpers import alive
+from helpers import Lines, alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 
 
-class Lines(list[str]):
-    """A log that can be read."""
-
-    def __call__(self, line: str) -> None:
-        self.append(line)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    samples = []
-    for index in range(8):
-        path = folder / f"{index}.png"
-        cv2.imwrite(str(path), cv2.resize(random.integers(0, 255, (6, 6, 3), dtype=np.uint8), (64, 48)))
-        samples.append(Sample(path, np.array([[4, 4, 40, 44]], np.float32), np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
+    return patchy_data(tmp_path_factory.mktemp("pictures"), height=48)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +18,7 @@ from helmlite.compress.shared_weights import shared_weights
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.tie import Tie, like_convs
 from helmlite.compress.tie_weights import TiedConv, TieWeights, distances, shared_kernel
-from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_parameters
@@ -27,7 +26,7 @@ from helmlite.detector.tiny import new_tiny
 from helmlite.export.onnx import export_onnx
 from helmlite.export.openvino import export_openvino
 from helmlite.runtime.session import open_session
-from helpers import alive
+from helpers import alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _SAVED = (2 * (3 * 3 * 64 + 64 * 64) + 64 * 4 + 64 * 2) * 2  # numbers: each head layer thrice, and twice too often
@@ -35,14 +34,7 @@ _SAVED = (2 * (3 * 3 * 64 + 64 * 64) + 64 * 4 + 64 * 2) * 2  # numbers: each hea
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    samples = []
-    for index in range(6):
-        path = folder / f"{index}.png"
-        picture = cv2.resize(random.integers(0, 255, (6, 6, 3), dtype=np.uint8), (64, 64))
-        cv2.imwrite(str(path), picture)
-        samples.append(Sample(path, np.array([[4, 4, 40, 44]], np.float32), np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
+    return patchy_data(tmp_path_factory.mktemp("pictures"), count=6)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -19,25 +18,18 @@ from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint, we
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.weight_only import RoundWeights, WeightOnly, nearest_point, weights_above_error_db
-from helmlite.data.dataset import Dataset, Sample, dataset_of
+from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
-from helpers import alive
+from helpers import alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    samples = []
-    for index in range(8):
-        picture = cv2.resize(random.integers(0, 255, (6, 6, 3), dtype=np.uint8), (64, 64))
-        cv2.imwrite(str(folder / f"{index}.png"), picture)
-        boxes = np.array([[4, 4, 40, 44]], np.float32)
-        samples.append(Sample(folder / f"{index}.png", boxes, np.array([index % 2], np.int64)))
-    return dataset_of(samples, _CLASSES)
+    return patchy_data(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(scope="module")

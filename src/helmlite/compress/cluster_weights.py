@@ -26,6 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.mask_weights import weight_at
+
 CODEBOOKS = "codebooks"  # name of the submodule
 
 
@@ -43,7 +45,7 @@ class ClusterWeights:
         """
         shapes = {}
         for path in self.sizes:
-            weight = _weight(network, path)
+            weight = weight_at(network, path)
             if weight is None:
                 raise ValueError(f"The codebooks do not fit the network: there is no weight at '{path}'.")
             shapes[path] = weight.shape
@@ -92,7 +94,7 @@ class Codebooks(nn.Module):
     def share(self, network: nn.Module) -> None:
         """Replaces each centroid's members by their mean, in place, wherever a weight has moved since the last time."""
         for path in self._keys:
-            weight = _weight(network, path)
+            weight = weight_at(network, path)
             assert weight is not None
             settled = self._settled.get(path)
             if settled is None or settled[0] is not weight or settled[1] != weight._version:
@@ -146,14 +148,6 @@ def settle_codebooks(network: nn.Module) -> None:
 def codebook_bits(values: int) -> int:
     """Bits of an index into a codebook of so many values, at least 1."""
     return max(int(np.ceil(np.log2(values))), 1)
-
-
-def _weight(network: nn.Module, path: str) -> Tensor | None:
-    module: Any = network
-    for name in path.split("."):
-        module = getattr(module, name, None)
-    weight = getattr(module, "weight", None)
-    return weight if isinstance(weight, Tensor) else None
 
 
 def _share(network: nn.Module, given: Any) -> None:
