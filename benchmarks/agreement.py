@@ -15,9 +15,9 @@ from pathlib import Path
 
 from common import commit, data_options
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.load import load_detector
-from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.data.load import load_dataset, match_classes
 from helmlite.evaluate.accuracy import evaluate
 from helmlite.export.pack import write_bundle

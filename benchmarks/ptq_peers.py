@@ -26,9 +26,9 @@ import numpy as np
 from common import commit, data_options
 from numpy.typing import NDArray
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.load import load_detector
-from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset

@@ -33,8 +33,8 @@ from technique_rows import BASELINE_EPOCHS, EPOCHS, INPUT_SIZE, ROWS, Row
 from technique_table import write_page
 
 from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.recipe import StepResult, parse_recipe, run_recipe
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context, WithStandIn
@@ -101,14 +101,19 @@ def roadside(split: str) -> Dataset:
 
 
 def _baseline(arguments: argparse.Namespace, pictures: Pictures) -> Detector:
-    place = arguments.results / "baseline"
-    if not is_checkpoint(place):
+    if not is_checkpoint(arguments.results / "baseline"):
         settings = FitSettings(
             input_size=INPUT_SIZE, epochs=BASELINE_EPOCHS, device=arguments.device, close_mosaic_epochs=10
         )
         trained = finetune(load_demo_detector(), pictures["train"], settings, 0, arguments.work / "baseline", log=_say)
         about = {"technique": "baseline", "epochs": BASELINE_EPOCHS, "commit": commit()}
-        save_checkpoint(trained, place, about | {"data_sha256": pictures["train"].sha256()})
+        save_checkpoint(trained, arguments.results / "baseline", about | {"data_sha256": pictures["train"].sha256()})
+    return kept_baseline(arguments.results, pictures)
+
+
+def kept_baseline(results: Path, pictures: Pictures) -> Detector:
+    """The baseline that was made before."""
+    place = results / "baseline"
     if read_provenance(place)["data_sha256"] != pictures["train"].sha256():
         raise SystemExit(f"{place} was trained on other pictures.")
     return load_checkpoint(place)
@@ -124,11 +129,11 @@ def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments
         return {**stated, "refused": str(error)}
     last = steps[-1].detector if steps else baseline
     trained = [item for item in steps if item.name == "distill"]
-    found = stated | _seen(last, folder, "", pictures)
+    found = stated | accuracy_of(last, folder, "", pictures)
     if trained and len(steps) > 1:
         first = next(index for index, item in enumerate(steps) if item.name == "distill")
         if first:
-            found |= _seen(steps[first - 1].detector, folder / "before", "before_", pictures)
+            found |= accuracy_of(steps[first - 1].detector, folder / "before", "before_", pictures)
     found["recall_no_helmet"] = _recall(baseline, folder, arguments.work / "rows" / "as-it-is", pictures)
     bundle = read_bundle(folder / "bundle")
     files = [bundle.folder / path for path in bundle.manifest.runtime_files["openvino"]]
@@ -163,7 +168,7 @@ def _steps_of(
     return run_recipe(baseline, steps, context, arguments.work / "steps")
 
 
-def _seen(detector: Detector, folder: Path, prefix: str, pictures: Pictures) -> dict[str, Any]:
+def accuracy_of(detector: Detector, folder: Path, prefix: str, pictures: Pictures) -> dict[str, Any]:
     """Accuracy of the exported file on both splits, and on test in every resample of the pictures."""
     bundle = _bundle(folder / "bundle", detector)
     numbers: dict[str, Any] = {}

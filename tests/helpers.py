@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from helmlite.compress.channel_groups import ChannelGroups, build_channel_groups
-from helmlite.compress.importance import group_l2
-from helmlite.compress.ledger import macs_ledger
+from helmlite.compress.channels.channel_groups import ChannelGroups, build_channel_groups
+from helmlite.compress.channels.importance import group_l2
+from helmlite.compress.channels.ledger import macs_ledger
 from helmlite.compress.prune import Choice, choose_units, cut, smallest_steps
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.keep_channels import KeepChannels
+from helmlite.compress.edits.keep_channels import KeepChannels
 from helmlite.compress.technique import Context, Technique, TechniqueOrderError
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles

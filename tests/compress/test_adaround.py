@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.adaround import RoundedLayer, _Sample, gain, most_pictures
-from helmlite.compress.insert_quantizers import InsertQuantizers
-from helmlite.compress.layer_rounding import (
+from helmlite.compress.quantize import Quantize, signal_to_noise_db
+from helmlite.compress.rounding.adaround import RoundedLayer, _Sample, gain, most_pictures
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
+from helmlite.compress.rounding.layer_rounding import (
     LayerProblem,
     _Descent,
     beta_at,
@@ -21,8 +22,7 @@ from helmlite.compress.layer_rounding import (
     odd_power,
     rectified_sigmoid,
 )
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
-from helmlite.compress.quantize import Quantize, signal_to_noise_db
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from helmlite.compress.admm import Admm, Splitting, projected, residual
-from helmlite.compress.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member
+from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.penalty import Budget
-from helmlite.compress.unit_tensors import UnitTensors
 from helmlite.detector.detector import Detector
 from trained_cuts import (
     COMMON_MISTAKES,

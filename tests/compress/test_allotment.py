@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helmlite.compress.allotment import allotted_steps
-from helmlite.compress.channel_groups import Bundle, ChannelGroup, Member
-from helmlite.compress.ledger import BundleCosts, Ledger
+from helmlite.compress.channels.allotment import allotted_steps
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, Member
+from helmlite.compress.channels.ledger import BundleCosts, Ledger
 from helmlite.detector.macs import ConvCost
 
 _LEVELS = [(2, 4, 6, 8)] * 4

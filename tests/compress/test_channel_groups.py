@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroups, Member, build_channel_groups
+from helmlite.compress.channels.channel_groups import ChannelGroups, Member, build_channel_groups
 from helmlite.detector.detector import ChannelTie, TrainingMaps
 
 

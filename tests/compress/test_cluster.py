@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.cluster import Cluster
-from helmlite.compress.cluster_weights import ClusterWeights, codebooks_of, member_means, settle_codebooks
 from helmlite.compress.distill import Distill
+from helmlite.compress.edits.cluster_weights import ClusterWeights, codebooks_of, member_means, settle_codebooks
 from helmlite.compress.sparsify import Sparsify
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.tie import Tie

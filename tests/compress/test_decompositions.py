@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.decompositions import (
+from helmlite.compress.kernels.decompositions import (
     DECOMPOSITIONS,
     Kernels,
     cp,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import save_checkpoint
 from helmlite.compress.distill import Distill, DistillObjective, check_alive
-from helmlite.compress.teacher import Teacher, adapters_between, check_heads, class_order, neck_shapes
+from helmlite.compress.teaching.teacher import Teacher, adapters_between, check_heads, class_order, neck_shapes
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import Class, with_roles

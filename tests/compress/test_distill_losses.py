@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from helmlite.compress.distill_losses import (
+from helmlite.compress.teaching.distill_losses import (
     box_distribution_loss,
     box_overlap_loss,
     channel_wise_loss,

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from helmlite.compress.control import find_control
 from helmlite.compress.distill import Distill, DistillObjective
-from helmlite.compress.feature_losses import FEATURE_LOSSES
+from helmlite.compress.teaching.feature_losses import FEATURE_LOSSES
+from helmlite.compress.teaching.unlabelled import unlabelled_pictures, with_unlabelled
 from helmlite.compress.technique import Context
-from helmlite.compress.unlabelled import unlabelled_pictures, with_unlabelled
 from helmlite.data.dataset import Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Batch, Detector

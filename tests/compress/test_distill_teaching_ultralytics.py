@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from helmlite.compress.distill import Distill, DistillObjective
-from helmlite.compress.feature_losses import FEATURE_LOSSES
-from helmlite.compress.stored_teacher import StoredTeacherObjective, StoredWeights
+from helmlite.compress.teaching.feature_losses import FEATURE_LOSSES
+from helmlite.compress.teaching.stored_teacher import StoredTeacherObjective, StoredWeights
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.fit_state import EpochPlan

@@ -18,7 +18,7 @@ from helmlite.compress.distill import Distill
 from helmlite.compress.drop_scale import DropScale, DropScaleAt, scale_of, scale_shares, with_scales_of, without_scale
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
-from helmlite.compress.teacher import check_heads
+from helmlite.compress.teaching.teacher import check_heads
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from helmlite.compress.activation import ReplaceActivation
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.equalize import Equalize, equalizable_pairs, equalize_pair, pair_scales
-from helmlite.compress.fold_batchnorm import fold_batchnorm
 from helmlite.compress.order import check_order
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.data.dataset import dataset_of

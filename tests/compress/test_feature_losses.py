@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helmlite.compress.distill_losses import channel_wise_loss
-from helmlite.compress.feature_losses import (
+from helmlite.compress.teaching.distill_losses import channel_wise_loss
+from helmlite.compress.teaching.feature_losses import (
     FEATURE_LOSSES,
     MaskedGeneration,
     ScaleLosses,
@@ -19,7 +19,7 @@ from helmlite.compress.feature_losses import (
     l2_loss,
     pearson_loss,
 )
-from helmlite.compress.focal_global import (
+from helmlite.compress.teaching.focal_global import (
     ATTENTION,
     BACKGROUND,
     FOREGROUND,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.fold_batchnorm import FoldBatchNorm, fold_batchnorm, foldable_pairs, folded_conv
+from helmlite.compress.edits.fold_batchnorm import FoldBatchNorm, fold_batchnorm, foldable_pairs, folded_conv
 from helmlite.data.roles import with_roles
 from helmlite.detector.families import family_of
 from helmlite.detector.tiny import new_tiny

@@ -8,8 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.merge_parallel import MergeParallelConvs, ParallelConvs, merge_parallel_convs, parallel_blocks
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import (
+    MergeParallelConvs,
+    ParallelConvs,
+    merge_parallel_convs,
+    parallel_blocks,
+)
 from helmlite.data.roles import with_roles
 from helmlite.detector.families import family_of
 from helmlite.detector.tiny import new_tiny

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.cut_channels import cut
+from helmlite.compress.channels.cut_channels import cut
 from helmlite.compress.gates import (
     ExpectedMacs,
     GatedObjective,

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.channel_groups import ChannelGroup, build_channel_groups
-from helmlite.compress.importance import obd, scores_named, taylor
-from helmlite.compress.importance_gradient import saliency
+from helmlite.compress.channels.channel_groups import ChannelGroup, build_channel_groups
+from helmlite.compress.channels.importance import obd, scores_named, taylor
+from helmlite.compress.channels.importance_gradient import saliency
 from helmlite.compress.prune import Prune
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context

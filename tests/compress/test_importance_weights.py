@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
-from helmlite.compress.importance import IMPORTANCES, random_scores, scores_named
-from helmlite.compress.importance_weights import FROM_WEIGHTS, lamp_scores
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
+from helmlite.compress.channels.importance import IMPORTANCES, random_scores, scores_named
+from helmlite.compress.channels.importance_weights import FROM_WEIGHTS, lamp_scores
 from helmlite.compress.prune import prune_by_scores
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Batch, Detector

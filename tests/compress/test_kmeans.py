@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from helmlite.compress.kmeans import codebook_for, nearest
+from helmlite.compress.kernels.kmeans import codebook_for, nearest
 
 
 def floats(*values: float) -> np.ndarray:  # type: ignore[type-arg]

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
-from helmlite.compress.insert_quantizers import InsertQuantizers, quantizers_of
-from helmlite.compress.learned_steps import LearnedSteps, learned_steps, round_to_steps, settled_steps
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, quantizers_of
+from helmlite.compress.rounding.learned_steps import LearnedSteps, learned_steps, round_to_steps, settled_steps
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.compress.technique import Context
-from helmlite.compress.weight_only import RoundWeights, WeightOnly
+from helmlite.compress.weight_only import WeightOnly
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
@@ -326,9 +327,11 @@ def test_training_moves_scales_lowers_the_loss_and_the_edit_has_the_new_plan(
     export_onnx(trained, tmp_path / "model.onnx", 64)
     export_openvino(trained, tmp_path / "model.xml", 64)
     for path, runtime in ((tmp_path / "model.onnx", "onnxruntime"), (tmp_path / "model.xml", "openvino")):
-        parity = measure_parity(trained, path, images, runtime, threads=1)
-        assert parity.score_mean < 2e-3
-        assert parity.box_mean_pixels < 0.5
+        # A value that lies halfway between two integers may be rounded either way, and this network with random weights
+        # makes much of it: one picture may be far off, most are not.
+        parities = [measure_parity(trained, path, [image], runtime, threads=1) for image in images]
+        assert np.median([parity.score_mean for parity in parities]) < 1e-5
+        assert np.median([parity.box_mean_pixels for parity in parities]) < 1e-3
     import onnx
 
     stored = {

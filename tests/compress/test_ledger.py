@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import build_channel_groups
-from helmlite.compress.cut_channels import cut
-from helmlite.compress.importance import group_l2
+from helmlite.compress.channels.channel_groups import build_channel_groups
+from helmlite.compress.channels.cut_channels import cut
+from helmlite.compress.channels.importance import group_l2
+from helmlite.compress.channels.ledger import Ledger, latency_ledger, loss_of_step, macs_ledger
+from helmlite.compress.channels.ranking import kept_units
 from helmlite.compress.layer_times import LayerTimes, measured_once
-from helmlite.compress.ledger import Ledger, latency_ledger, loss_of_step, macs_ledger
 from helmlite.compress.prune import Prune, choose_units, smallest_steps
-from helmlite.compress.ranking import kept_units
 from helmlite.compress.technique import Context
 from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.conv_chain import dense_convs, put_chain, set_kernels
-from helmlite.compress.decompositions import DECOMPOSITIONS
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.insert_quantizers import quantizers_of
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.kernels.conv_chain import dense_convs, put_chain, set_kernels
+from helmlite.compress.kernels.decompositions import DECOMPOSITIONS
 from helmlite.compress.layer_sensitivity import maps_error
 from helmlite.compress.layer_times import LayerTimes
 from helmlite.compress.low_rank import Factorize, LowRank, links_of
-from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.insert_quantizers import quantizers_of
 from helmlite.compress.technique import TechniqueOrderError
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Batch, Detector

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.magnitude_mask import magnitude_masks, masked, sparsity
+from helmlite.compress.kernels.magnitude_mask import magnitude_masks, masked, sparsity
 from helmlite.data.roles import with_roles
 from helmlite.detector.macs import count_macs
 from helmlite.detector.tiny import new_tiny

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress import mixed_precision
-from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.layer_times import LayerTimes
-from helmlite.compress.mixed_precision import (
+from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding import mixed_precision
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
+from helmlite.compress.rounding.mixed_precision import (
     _without_needless,
     by_noise_for_price,
     fewest,
@@ -21,8 +22,7 @@ from helmlite.compress.mixed_precision import (
     noise_to_signal,
     sensitivities,
 )
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
-from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, dataset_of
 from helmlite.data.load import load_dataset

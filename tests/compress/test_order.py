@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from helmlite.compress.checkpoint import EDITS
+from helmlite.compress.edits.tie_weights import TieWeights
 from helmlite.compress.order import CANNOT_FOLLOW, TECHNIQUE_OF_EDIT, check_follows, check_order
 from helmlite.compress.recipe import load_recipe, recipe_names
 from helmlite.compress.technique import TechniqueOrderError
 from helmlite.compress.techniques import TECHNIQUES
-from helmlite.compress.tie_weights import TieWeights
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroups, Member, build_channel_groups
+from helmlite.compress.channels.channel_groups import ChannelGroups, Member, build_channel_groups
+from helmlite.compress.channels.importance import group_l2
+from helmlite.compress.channels.ledger import macs_ledger
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.importance import group_l2
-from helmlite.compress.keep_channels import KeepChannels, KeptConv
-from helmlite.compress.ledger import macs_ledger
+from helmlite.compress.edits.keep_channels import KeepChannels, KeptConv
 from helmlite.compress.prune import Choice, Prune, choose_units, cut, prune_by_scores, smallest_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector

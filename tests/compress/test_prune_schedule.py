@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from helmlite.compress.channel_groups import build_channel_groups
+from helmlite.compress.channels.channel_groups import build_channel_groups
+from helmlite.compress.channels.importance import group_l2
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
-from helmlite.compress.importance import group_l2
 from helmlite.compress.prune import Prune, prune_by_scores
 from helmlite.compress.technique import Context
 from helmlite.data.load import load_dataset

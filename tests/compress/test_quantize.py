@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from helmlite.compress.activation import ReplaceActivation
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.insert_quantizers import InsertQuantizers, quantizers_of
 from helmlite.compress.prune import Prune
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
 from helmlite.compress.quantize import DeadDetectorError, Quantize, signal_to_noise_db
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, quantizers_of
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles

@@ -10,11 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.calibrate import Observer, asymmetric_point, edge_points, mean_shift, observe, symmetric_point
-from helmlite.compress.insert_quantizers import InsertQuantizers, rounded_weight
-from helmlite.compress.quantization_plan import FloatPart, QuantizationPlan, QuantPoint, stayed_float
-from helmlite.compress.quantize_points import choose_points
-from helmlite.compress.value_ranges import RULES
+from helmlite.compress.rounding.calibrate import (
+    Observer,
+    asymmetric_point,
+    edge_points,
+    mean_shift,
+    observe,
+    symmetric_point,
+)
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, rounded_weight
+from helmlite.compress.rounding.quantization_plan import FloatPart, QuantizationPlan, QuantPoint, stayed_float
+from helmlite.compress.rounding.quantize_points import choose_points
+from helmlite.compress.rounding.value_ranges import RULES
 from helmlite.detector.trace import trace
 
 

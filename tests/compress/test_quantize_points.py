@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.merge_parallel import merge_parallel_convs
-from helmlite.compress.quantize_points import Points, choose_points
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.rounding.quantize_points import Points, choose_points
 from helmlite.data.roles import with_roles
 from helmlite.detector.tiny import new_tiny
 from helmlite.detector.trace import Graph, trace

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from helmlite.compress.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
+from helmlite.compress.kernels.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
 
 
 @pytest.mark.parametrize(("energy", "rank"), [(0.5, 1), (0.8, 1), (0.81, 2), (0.9, 2), (0.95, 3), (0.999, 3)])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from helmlite.compress.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
-from helmlite.compress.importance import group_l2
-from helmlite.compress.ledger import Ledger, macs_ledger
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
+from helmlite.compress.channels.importance import group_l2
+from helmlite.compress.channels.ledger import Ledger, macs_ledger
+from helmlite.compress.channels.ranking import allowed_steps, global_steps, kept_units, smallest_steps, uniform_steps
 from helmlite.compress.prune import floors_with_kept
-from helmlite.compress.ranking import allowed_steps, global_steps, kept_units, smallest_steps, uniform_steps
 from helmlite.data.roles import with_roles
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import ConvCost

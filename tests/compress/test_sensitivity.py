@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress import sensitivity
-from helmlite.compress.channel_groups import ChannelGroups, build_channel_groups
+from helmlite.compress.channels import sensitivity
+from helmlite.compress.channels.channel_groups import ChannelGroups, build_channel_groups
+from helmlite.compress.channels.importance import group_l2
+from helmlite.compress.channels.ranking import Levels, allowed_steps, smallest_steps
+from helmlite.compress.channels.sensitivity import Curve, Measuring, draw_curves, measured_curves, noise_of
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
-from helmlite.compress.importance import group_l2
 from helmlite.compress.prune import Prune
-from helmlite.compress.ranking import Levels, allowed_steps, smallest_steps
-from helmlite.compress.sensitivity import Curve, Measuring, draw_curves, measured_curves, noise_of
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import dataset_of

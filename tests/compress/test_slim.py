@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from helmlite.compress.channel_sums import all_groups
-from helmlite.compress.importance import bn_scale
+from helmlite.compress.channels.channel_sums import all_groups
+from helmlite.compress.channels.importance import bn_scale
 from helmlite.compress.penalty import Budget, rates
 from helmlite.compress.slim import ScalePull, Slim, scales_of, soft_threshold
 from helmlite.detector.detector import Detector

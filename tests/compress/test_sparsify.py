@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
 from helmlite.compress.download_size import download_size
-from helmlite.compress.insert_quantizers import quantizers_of
-from helmlite.compress.magnitude_mask import n_of_m_mask, smallest_go
-from helmlite.compress.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.edits.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.kernels.magnitude_mask import n_of_m_mask, smallest_go
 from helmlite.compress.prune import Prune
-from helmlite.compress.quantization_plan import weight_point
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.insert_quantizers import quantizers_of
+from helmlite.compress.rounding.quantization_plan import weight_point
 from helmlite.compress.sparsify import Sparsify, cubic_sparsity, kept_and_block, maskable_paths
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.data.dataset import Dataset

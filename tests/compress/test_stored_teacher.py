@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from helmlite.compress.distill import Distill
-from helmlite.compress.stored_teacher import (
+from helmlite.compress.teaching.stored_teacher import (
     StoredTeacherObjective,
     StoredWeights,
     store_teacher,
@@ -23,8 +23,8 @@ from helmlite.compress.stored_teacher import (
     stored_targets,
     with_found,
 )
+from helmlite.compress.teaching.unlabelled import unlabelled_pictures
 from helmlite.compress.technique import Context
-from helmlite.compress.unlabelled import unlabelled_pictures
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import Class, with_roles
 from helmlite.detector.detector import Batch, Detector

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.shared_weights import shared_weights
+from helmlite.compress.edits.tie_weights import TiedConv, TieWeights, distances, shared_kernel
 from helmlite.compress.quantize import Quantize
-from helmlite.compress.shared_weights import shared_weights
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.tie import Tie, like_convs
-from helmlite.compress.tie_weights import TiedConv, TieWeights, distances, shared_kernel
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from helmlite.compress.calibrate import Observer
-from helmlite.compress.value_ranges import Histogram, divergence, range_by
+from helmlite.compress.rounding.calibrate import Observer
+from helmlite.compress.rounding.value_ranges import Histogram, divergence, range_by
 
 
 def test_divergence_by_hand() -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import EDITS, load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
-from helmlite.compress.insert_quantizers import in_lines, quantizers_of, rounded_weight
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint, weight_point
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.insert_quantizers import in_lines, quantizers_of, rounded_weight
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.weight_only import RoundWeights, WeightOnly, nearest_point, weights_above_error_db
 from helmlite.data.dataset import Dataset

@@ -23,9 +23,9 @@ from helmlite.compress.checkpoint import EDITS, load_checkpoint, save_checkpoint
 from helmlite.compress.cluster import Cluster
 from helmlite.compress.drop_block import DropBlock
 from helmlite.compress.drop_scale import DropScale
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.low_rank import LowRank
-from helmlite.compress.merge_parallel import merge_parallel_convs
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.separable import Separable
 from helmlite.compress.sparsify import Sparsify

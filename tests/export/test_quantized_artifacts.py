@@ -17,10 +17,10 @@ from torch import nn
 import helmlite.export.onnx
 import helmlite.export.openvino
 from helmlite.compress.activation import ReplaceActivation
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.insert_quantizers import InsertQuantizers, quantizers_of
-from helmlite.compress.quantization_plan import IMAGES, QuantizationPlan, QuantPoint
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.quantize import Quantize
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, quantizers_of
+from helmlite.compress.rounding.quantization_plan import IMAGES, QuantizationPlan, QuantPoint
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles

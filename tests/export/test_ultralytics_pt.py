@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny

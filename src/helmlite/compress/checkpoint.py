@@ -25,18 +25,18 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from helmlite.compress.activation import SwapActivations
-from helmlite.compress.cluster_weights import ClusterWeights
 from helmlite.compress.drop_block import DropBlocks
 from helmlite.compress.drop_scale import DropScaleAt
-from helmlite.compress.fold_batchnorm import FoldBatchNorm
-from helmlite.compress.insert_quantizers import InsertQuantizers
-from helmlite.compress.keep_channels import KeepChannels
+from helmlite.compress.edits.cluster_weights import ClusterWeights
+from helmlite.compress.edits.fold_batchnorm import FoldBatchNorm
+from helmlite.compress.edits.keep_channels import KeepChannels
+from helmlite.compress.edits.mask_weights import MaskWeights
+from helmlite.compress.edits.merge_parallel import MergeParallelConvs
+from helmlite.compress.edits.tie_weights import TieWeights
 from helmlite.compress.low_rank import Factorize
-from helmlite.compress.mask_weights import MaskWeights
-from helmlite.compress.merge_parallel import MergeParallelConvs
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.compress.separable import SplitDepthwise
-from helmlite.compress.tie_weights import TieWeights
-from helmlite.compress.weight_only import RoundWeights
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named

@@ -24,10 +24,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.cluster_weights import ClusterWeights, codebook_bits, codebooks_of
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.kmeans import codebook_for, nearest
-from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.cluster_weights import ClusterWeights, codebook_bits, codebooks_of
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.kernels.kmeans import codebook_for, nearest
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector

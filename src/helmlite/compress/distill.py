@@ -27,7 +27,10 @@ from torch import Tensor, nn
 
 from helmlite.boxes import box_iou
 from helmlite.compress.control import train_control
-from helmlite.compress.distill_losses import (
+from helmlite.compress.drop_scale import with_scales_of
+from helmlite.compress.load import load_detector
+from helmlite.compress.rounding.learned_steps import WithBoundedSteps, learned_steps, settled_steps
+from helmlite.compress.teaching.distill_losses import (
     box_distribution_loss,
     box_overlap_loss,
     class_loss,
@@ -35,20 +38,17 @@ from helmlite.compress.distill_losses import (
     expected_distances,
     flat_maps,
 )
-from helmlite.compress.drop_scale import with_scales_of
-from helmlite.compress.feature_losses import FEATURE_LOSSES, ScaleLosses
-from helmlite.compress.learned_steps import WithBoundedSteps, learned_steps, settled_steps
-from helmlite.compress.load import load_detector
-from helmlite.compress.stored_teacher import (
+from helmlite.compress.teaching.feature_losses import FEATURE_LOSSES, ScaleLosses
+from helmlite.compress.teaching.stored_teacher import (
     StoredTeacherObjective,
     StoredWeights,
     is_stored,
     stored_file,
     with_found,
 )
-from helmlite.compress.teacher import Teacher, adapters_between, check_heads, neck_shapes
+from helmlite.compress.teaching.teacher import Teacher, adapters_between, check_heads, neck_shapes
+from helmlite.compress.teaching.unlabelled import SPLIT, file_sha256, unlabelled_pictures, with_unlabelled
 from helmlite.compress.technique import Context
-from helmlite.compress.unlabelled import SPLIT, file_sha256, unlabelled_pictures, with_unlabelled
 from helmlite.data.dataset import Dataset, UnreadableImageError
 from helmlite.detector.augment import Augmentation
 from helmlite.detector.detector import Batch, Detector, TrainingMaps

@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 from helmlite.compress.drop_candidates import block_candidates
-from helmlite.compress.module_swap import put_module
+from helmlite.compress.edits.module_swap import put_module
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches

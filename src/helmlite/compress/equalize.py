@@ -26,7 +26,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector

@@ -35,7 +35,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.cut_channels import Choice
+from helmlite.compress.channels.cut_channels import Choice
+from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.order import check_follows
 from helmlite.compress.penalty import (
     Budget,
@@ -48,7 +49,6 @@ from helmlite.compress.penalty import (
 )
 from helmlite.compress.prune import Prune
 from helmlite.compress.technique import Context
-from helmlite.compress.unit_tensors import UnitTensors
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.device import device_of
 from helmlite.detector.families import family_of

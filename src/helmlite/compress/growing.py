@@ -27,8 +27,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.cut_channels import Choice
-from helmlite.compress.importance import IMPORTANCES, Scores, scores_named
+from helmlite.compress.channels.cut_channels import Choice
+from helmlite.compress.channels.importance import IMPORTANCES, Scores, scores_named
 from helmlite.compress.order import check_follows
 from helmlite.compress.penalty import (
     Budget,

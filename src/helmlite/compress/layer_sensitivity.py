@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.module_swap import put_module
+from helmlite.compress.edits.module_swap import put_module
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.detector import Detector

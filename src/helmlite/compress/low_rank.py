@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from helmlite.compress.conv_chain import (
+from helmlite.compress.kernels.conv_chain import (
     DenseConv,
     Link,
     check_paths,
@@ -33,10 +33,10 @@ from helmlite.compress.conv_chain import (
     slower_chains,
     told,
 )
-from helmlite.compress.decompositions import DECOMPOSITIONS, Ranks, tails
+from helmlite.compress.kernels.decompositions import DECOMPOSITIONS, Ranks, tails
+from helmlite.compress.kernels.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
 from helmlite.compress.layer_sensitivity import measured_sensitivities
 from helmlite.compress.order import check_follows
-from helmlite.compress.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs
@@ -70,7 +70,7 @@ class LowRank:
     macs_ratio: float | None = None
     min_gain: float = 0.25
     keep: tuple[str, ...] = ()
-    images: int = 128
+    images: int = 32
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:

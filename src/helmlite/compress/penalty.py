@@ -28,15 +28,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import Bundle, ChannelGroup, build_channel_groups
-from helmlite.compress.channel_sums import Scores
-from helmlite.compress.cut_channels import Choice, cut
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, build_channel_groups
+from helmlite.compress.channels.channel_sums import Scores
+from helmlite.compress.channels.cut_channels import Choice, cut
+from helmlite.compress.channels.ledger import macs_ledger
+from helmlite.compress.channels.ranking import allowed_steps, choose_units, kept_units, smallest_steps
+from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.distill import base_objective
-from helmlite.compress.ledger import macs_ledger
 from helmlite.compress.prune import Prune
-from helmlite.compress.ranking import allowed_steps, choose_units, kept_units, smallest_steps
 from helmlite.compress.technique import Context
-from helmlite.compress.unit_tensors import UnitTensors
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Batch, Detector

@@ -22,16 +22,14 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from helmlite.compress.allotment import allotted_steps
-from helmlite.compress.channel_groups import Bundle, ChannelGroups, build_channel_groups
-from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
-from helmlite.compress.cut_channels import Choice, cut
-from helmlite.compress.distill import Distill
-from helmlite.compress.importance import IMPORTANCES, Scores, scores_named
-from helmlite.compress.layer_times import LayerTimes, measured_once
-from helmlite.compress.ledger import Ledger, latency_ledger, macs_ledger
-from helmlite.compress.order import check_follows
-from helmlite.compress.ranking import (
+import torch
+
+from helmlite.compress.channels.allotment import allotted_steps
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroups, build_channel_groups
+from helmlite.compress.channels.cut_channels import Choice, cut
+from helmlite.compress.channels.importance import IMPORTANCES, Scores, scores_named
+from helmlite.compress.channels.ledger import Ledger, latency_ledger, macs_ledger
+from helmlite.compress.channels.ranking import (
     allowed_steps,
     choose_units,
     global_steps,
@@ -39,8 +37,20 @@ from helmlite.compress.ranking import (
     smallest_steps,
     uniform_steps,
 )
-from helmlite.compress.sensitivity import MEASURES, Curve, Measuring, measured_curves, noise_of, write_curves
-from helmlite.compress.teacher import check_heads
+from helmlite.compress.channels.sensitivity import (
+    MEASURES,
+    Curve,
+    Measuring,
+    affordable,
+    measured_curves,
+    noise_of,
+    write_curves,
+)
+from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
+from helmlite.compress.distill import Distill
+from helmlite.compress.layer_times import LayerTimes, measured_once
+from helmlite.compress.order import check_follows
+from helmlite.compress.teaching.teacher import check_heads
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -82,7 +92,8 @@ class Prune:
     minutes, epochs, teacher, learning_rate, batch_size: of gradual's training, as in `Distill`; minutes and epochs are
                    divided over the gaps between the rounds, and the last cut is left to a `distill` step
     shares, measure, measure_images, measure_size: of sensitivity: shares that each bundle keeps at the measured
-                   points, "loss" or "map", pictures, and side of the square input (None: the context's)
+                   points, "loss" or "map", pictures, and side of the square input (None: the context's).  Where shares
+                   or measure_images is None, a small detector is measured more closely than a large one (`affordable`)
     """
 
     name: ClassVar[str] = "prune"
@@ -100,9 +111,9 @@ class Prune:
     teacher: str = "original"
     learning_rate: float | None = None
     batch_size: int = 16
-    shares: tuple[float, ...] = (0.75, 0.5, 0.25)
+    shares: tuple[float, ...] | None = None
     measure: str = "loss"
-    measure_images: int = 64
+    measure_images: int | None = None
     measure_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -150,7 +161,7 @@ class Prune:
         current = current if self.latency_ratio is None else self._corrected(current, start, context)
         if start.curves:
             bundles = build_channel_groups(family_of(current), current.network).bundles
-            write_curves(start.curves, [item.steps for item in bundles], self._measuring(context), context.workspace)
+            write_curves(start.curves, [item.steps for item in bundles], start.measuring, context.workspace)
         return current
 
     def stand_in(self) -> Prune:
@@ -194,26 +205,27 @@ class Prune:
         self._distill(1)  # says what else is wrong before any work is done
 
     def _check_sensitivity(self) -> None:
-        if not self.shares or not all(0 < share < 1 for share in self.shares):
+        if self.shares is not None and not (self.shares and all(0 < share < 1 for share in self.shares)):
             raise ValueError(f"prune: shares must be numbers between 0 and 1 (both excluded); got {self.shares}.")
-        size = self.measure_size
-        if self.measure_images < 1 or (size is not None and (size < 32 or size % 32)):
+        size, images = self.measure_size, self.measure_images
+        if (images is not None and images < 1) or (size is not None and (size < 32 or size % 32)):
             raise ValueError(
-                "prune: measure_images must be at least 1 and measure_size a multiple of 32; "
-                f"got {self.measure_images} and {size}."
+                f"prune: measure_images must be at least 1 and measure_size a multiple of 32; got {images} and {size}."
             )
 
     def _start(self, detector: Detector, context: Context) -> _Start:
         groups = build_channel_groups(family_of(detector), detector.network)
         floors = floors_with_kept(groups, detector, self.min_keep, self.keep)
+        how = self._measuring(detector, len(groups.bundles), context)
         curves: tuple[Curve, ...] = ()
         if self.ranking == "sensitivity":
             levels = allowed_steps(groups, context.channel_multiple, floors)
             scores = self._scores(detector, groups, context)
             made_from = {"importance": self.importance, "images": self.images}
-            curves = measured_curves(detector, groups, scores, levels, self._measuring(context), context, made_from)
+            curves = measured_curves(detector, groups, scores, levels, how, context, made_from)
         macs = count_macs(detector.network, context.input_size)
-        return _Start(detector, macs, tuple(bundle.steps for bundle in groups.bundles), tuple(floors), curves)
+        whole = tuple(bundle.steps for bundle in groups.bundles)
+        return _Start(detector, macs, whole, tuple(floors), curves, how)
 
     def _round(self, current: Detector, start: _Start, step: int, context: Context) -> Detector:
         ledger, target = self._ledger_and_target(start, current, step, context)
@@ -289,9 +301,9 @@ class Prune:
         return context.workspace / f"round-{step}-{json_sha256(made_from)[:12]}"
 
     def _with_new_statistics(self, pruned: Detector, context: Context) -> Detector:
-        network = pruned.network.to(training_device(context.device))
+        network = pruned.network.to(training_device(context.device)).to(memory_format=torch.channels_last)
         reestimate_batchnorm(family_of(pruned), network, self._batches(context))
-        network.to("cpu")
+        network.to("cpu").to(memory_format=torch.contiguous_format)
         return pruned
 
     def _scores(self, detector: Detector, groups: ChannelGroups, context: Context) -> Scores:
@@ -301,16 +313,20 @@ class Prune:
     def _batches(self, context: Context) -> Iterator[Batch]:
         return plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
 
-    def _measuring(self, context: Context) -> Measuring:
+    def _measuring(self, detector: Detector, bundles: int, context: Context) -> Measuring:
         size = context.input_size if self.measure_size is None else self.measure_size
-        return Measuring(self.measure, self.shares, self.measure_images, min(self.images, self.measure_images), size)
+        shares, images = affordable(count_macs(detector.network, size) * bundles)
+        shares = shares if self.shares is None else self.shares
+        images = images if self.measure_images is None else self.measure_images
+        return Measuring(self.measure, shares, images, min(self.images, images), size)
 
 
 @dataclass(frozen=True)
 class _Start:
     """What is settled before the first cut.
 
-    macs: of the detector; whole, floors: steps of each bundle, and those that stay; curves: of each, or ()
+    macs: of the detector; whole, floors: steps of each bundle, and those that stay; curves: of each, or (), and how
+    they are measured
     """
 
     detector: Detector
@@ -318,6 +334,7 @@ class _Start:
     whole: tuple[int, ...]
     floors: tuple[int, ...]
     curves: tuple[Curve, ...]
+    measuring: Measuring
 
 
 def prune_by_scores(

@@ -19,8 +19,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.adaround import adaround, gain, most_pictures
-from helmlite.compress.calibrate import (
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.shared_weights import shared_weights
+from helmlite.compress.order import check_follows
+from helmlite.compress.rounding.adaround import adaround, gain, most_pictures
+from helmlite.compress.rounding.calibrate import (
     WEIGHT_AXES,
     WEIGHT_RANGES,
     Seen,
@@ -29,17 +33,13 @@ from helmlite.compress.calibrate import (
     observe,
     weight_points,
 )
-from helmlite.compress.calibration_pictures import CalibrationPictures
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
-from helmlite.compress.merge_parallel import merge_parallel_convs
-from helmlite.compress.mixed_precision import DROPS, AllowedDrop, layers_to_keep
-from helmlite.compress.order import check_follows
-from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
-from helmlite.compress.quantize_points import ATTENTION, Points, choose_points
-from helmlite.compress.shared_weights import shared_weights
+from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
+from helmlite.compress.rounding.mixed_precision import DROPS, AllowedDrop, layers_to_keep
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
+from helmlite.compress.rounding.quantize_points import ATTENTION, Points, choose_points
+from helmlite.compress.rounding.value_ranges import check_rule
 from helmlite.compress.technique import Context
-from helmlite.compress.value_ranges import check_rule
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.trace import trace

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.fold_batchnorm import foldable_pairs
+from helmlite.compress.edits.fold_batchnorm import foldable_pairs
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import conv_costs
 from helmlite.detector.trace import trace

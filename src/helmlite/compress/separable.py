@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from helmlite.compress.conv_chain import (
+from helmlite.compress.kernels.conv_chain import (
     DenseConv,
     Link,
     check_paths,
@@ -31,7 +31,7 @@ from helmlite.compress.conv_chain import (
     slower_chains,
     told,
 )
-from helmlite.compress.decompositions import separable, separable_errors
+from helmlite.compress.kernels.decompositions import separable, separable_errors
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
@@ -60,7 +60,7 @@ class Separable:
     min_width: int = 32
     max_error: float | None = None
     macs_ratio: float | None = None
-    images: int = 128
+    images: int = 32
 
     def __post_init__(self) -> None:
         if self.rank < 1 or self.min_width < 1 or self.images < 1:

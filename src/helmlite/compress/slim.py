@@ -26,9 +26,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroup
-from helmlite.compress.cut_channels import Choice
-from helmlite.compress.importance import bn_scale
+from helmlite.compress.channels.channel_groups import ChannelGroup
+from helmlite.compress.channels.cut_channels import Choice
+from helmlite.compress.channels.importance import bn_scale
+from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.order import check_follows
 from helmlite.compress.penalty import (
     Budget,
@@ -42,7 +43,6 @@ from helmlite.compress.penalty import (
 )
 from helmlite.compress.prune import Prune
 from helmlite.compress.technique import Context
-from helmlite.compress.unit_tensors import UnitTensors
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import EpochPlan
 from helmlite.detector.objective import Objective

@@ -23,8 +23,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from helmlite.compress.download_size import download_size
-from helmlite.compress.magnitude_mask import n_of_m_mask, smallest_go, sparsity
-from helmlite.compress.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.edits.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.kernels.magnitude_mask import n_of_m_mask, smallest_go, sparsity
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches

@@ -22,10 +22,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from helmlite.compress.fold_batchnorm import foldable_pairs
+from helmlite.compress.edits.fold_batchnorm import foldable_pairs
+from helmlite.compress.edits.tie_weights import TiedConv, TieWeights, distances, kernels_and_gammas
 from helmlite.compress.order import check_follows
 from helmlite.compress.technique import Context
-from helmlite.compress.tie_weights import TiedConv, TieWeights, distances, kernels_and_gammas
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Detector

@@ -15,18 +15,18 @@ nearest, which needs no pictures.  Trained further, the network sees its rounded
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.insert_quantizers import insert, quantizers_of, rounded_weight
-from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.order import check_follows
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint, weight_point
+from helmlite.compress.rounding.insert_quantizers import quantizers_of, rounded_weight
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import trace
@@ -93,25 +93,6 @@ class WeightOnly:
 
     def _is_kept(self, path: str) -> bool:
         return any(path == kept or path.startswith(f"{kept}.") for kept in self.keep)
-
-
-@dataclass(frozen=True)
-class RoundWeights:
-    """Rounds the weights that the plan names, in every forward pass, and nothing else."""
-
-    kind: ClassVar[str] = "round_weights"
-    plan: QuantizationPlan
-
-    def redo(self, network: nn.Module) -> None:
-        """Inserts in place.  Raises ValueError where a weight of the plan is missing or of another shape."""
-        insert(network, self.plan)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"plan": self.plan.to_json()}
-
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> RoundWeights:
-        return RoundWeights(QuantizationPlan.from_json(values["plan"]))
 
 
 def nearest_point(weight: Tensor, bits: int, group_size: int = 0) -> QuantPoint:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.layer_times import LayerClock, LayerTimes
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import conv_costs, shape_trace

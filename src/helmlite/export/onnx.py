@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.cluster_weights import settle_codebooks
-from helmlite.compress.insert_quantizers import has_quantizers, quantizers_of
+from helmlite.compress.edits.cluster_weights import settle_codebooks
+from helmlite.compress.rounding.insert_quantizers import has_quantizers, quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.decoded import DecodedDetector
 from helmlite.export.qdq import OnnxRounding, bits_metadata

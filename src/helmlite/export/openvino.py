@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from helmlite.compress.cluster_weights import settle_codebooks
-from helmlite.compress.insert_quantizers import has_quantizers, quantizers_of
+from helmlite.compress.edits.cluster_weights import settle_codebooks
+from helmlite.compress.rounding.insert_quantizers import has_quantizers, quantizers_of
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
 from helmlite.export.stored_weights import divide_at_compile

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from helmlite import __version__
-from helmlite.compress.insert_quantizers import InsertQuantizers
-from helmlite.compress.quantization_plan import QuantizationPlan, stayed_float
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, stayed_float
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
 from helmlite.export.openvino import export_openvino

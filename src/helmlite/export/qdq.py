@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from helmlite.compress.insert_quantizers import in_lines, rounded_weight
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint
+from helmlite.compress.rounding.insert_quantizers import in_lines, rounded_weight
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.fold_batchnorm import norms_of_shared
-from helmlite.compress.insert_quantizers import QUANTIZERS, Quantizers, quantizers_of, rounded_weight
-from helmlite.compress.module_swap import plain_conv, put_module
-from helmlite.compress.quantization_plan import QuantPoint, weight_point
+from helmlite.compress.edits.fold_batchnorm import norms_of_shared
+from helmlite.compress.edits.module_swap import plain_conv, put_module
+from helmlite.compress.rounding.insert_quantizers import QUANTIZERS, Quantizers, quantizers_of, rounded_weight
+from helmlite.compress.rounding.quantization_plan import QuantPoint, weight_point
 from helmlite.detector.trace import trace
 
 _TRACED_SIZE = 64  # pixels; what follows what does not depend on it

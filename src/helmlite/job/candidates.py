@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.magnitude_mask import sparsity
-from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.kernels.magnitude_mask import sparsity
 from helmlite.compress.recipe import StepResult
 from helmlite.detector.detector import Detector, Log
 from helmlite.detector.macs import count_macs, count_parameters

@@ -14,8 +14,8 @@ import numpy as np
 import helmlite
 from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
+from helmlite.compress.teaching.unlabelled import unlabelled_pictures
 from helmlite.compress.technique import Context
-from helmlite.compress.unlabelled import unlabelled_pictures
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image

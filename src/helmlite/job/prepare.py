@@ -13,8 +13,8 @@ from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
 from helmlite.compress.quantize import Quantize, check_paths
 from helmlite.compress.recipe import Recipe, load_recipe
+from helmlite.compress.teaching.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.compress.technique import Technique, Training
-from helmlite.compress.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, readable, splits_of
 from helmlite.data.roles import check_given_roles, with_given_roles

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from helmlite.compress.fold_batchnorm import fold_batchnorm
-from helmlite.compress.merge_parallel import merge_parallel_convs
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.recipe import Recipe
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, Sample, dataset_of

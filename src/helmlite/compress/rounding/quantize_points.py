@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from helmlite.compress.quantization_plan import IMAGES, FloatPart
+from helmlite.compress.rounding.quantization_plan import IMAGES, FloatPart
 from helmlite.detector.trace import Graph, Op
 
 CARRIERS = frozenset(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.quantization_plan import QuantPoint
+from helmlite.compress.rounding.quantization_plan import QuantPoint
 
 _LOW, _HIGH = -0.1, 1.1  # the sigmoid is stretched to these and cut to 0 .. 1
 _BETA = (20, 2)

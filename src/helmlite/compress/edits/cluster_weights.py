@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.mask_weights import weight_at
+from helmlite.compress.edits.mask_weights import weight_at
 
 CODEBOOKS = "codebooks"  # name of the submodule
 

@@ -30,9 +30,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from helmlite.compress.insert_quantizers import Quantizers
-from helmlite.compress.layer_rounding import Activation, layer_problem
-from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
+from helmlite.compress.rounding.insert_quantizers import Quantizers
+from helmlite.compress.rounding.layer_rounding import Activation, layer_problem
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
 from helmlite.detector.trace import Graph, Op, intercept
 
 _POSITIONS = 4096  # of one layer, over all pictures

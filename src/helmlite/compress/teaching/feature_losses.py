@@ -24,8 +24,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.distill_losses import channel_wise_loss
-from helmlite.compress.focal_global import FocalGlobal
+from helmlite.compress.teaching.distill_losses import channel_wise_loss
+from helmlite.compress.teaching.focal_global import FocalGlobal
 from helmlite.detector.detector import Batch
 
 MASKED_SHARE = 0.65

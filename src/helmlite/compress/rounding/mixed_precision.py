@@ -21,9 +21,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.insert_quantizers import InsertQuantizers
 from helmlite.compress.layer_times import measured_once
-from helmlite.compress.quantization_plan import QuantizationPlan, weight_point
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.insert_quantizers import (
+from helmlite.compress.rounding.insert_quantizers import (
     QUANTIZERS,
     InsertQuantizers,
     Quantizers,
@@ -39,8 +39,8 @@ from helmlite.compress.insert_quantizers import (
     in_lines,
     quantizers_of,
 )
-from helmlite.compress.quantization_plan import QuantizationPlan, QuantPoint, weight_point
-from helmlite.compress.weight_only import RoundWeights
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.detector.detector import Batch, Detector, Edit
 from helmlite.detector.objective import Objective
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.compress.channel_groups import Bundle, ChannelGroups
-from helmlite.compress.channel_sums import Scores
-from helmlite.compress.cut_channels import Choice
-from helmlite.compress.ledger import Ledger, Loss, loss_of_step
+from helmlite.compress.channels.channel_groups import Bundle, ChannelGroups
+from helmlite.compress.channels.channel_sums import Scores
+from helmlite.compress.channels.cut_channels import Choice
+from helmlite.compress.channels.ledger import Ledger, Loss, loss_of_step
 
 Levels = Sequence[tuple[int, ...]]  # for each bundle the numbers of steps that it may keep, ascending, all last
 

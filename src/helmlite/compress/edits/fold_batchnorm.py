@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.module_swap import plain_conv, put_module
-from helmlite.compress.shared_weights import shared_paths
+from helmlite.compress.edits.module_swap import plain_conv, put_module
+from helmlite.compress.edits.shared_weights import shared_paths
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import Graph, trace
 

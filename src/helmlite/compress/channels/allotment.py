@@ -19,8 +19,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.compress.ledger import BundleCosts
-from helmlite.compress.ranking import Levels, unreachable
+from helmlite.compress.channels.ledger import BundleCosts
+from helmlite.compress.channels.ranking import Levels, unreachable
 
 _BISECTIONS = 40
 _EXCHANGES = 3

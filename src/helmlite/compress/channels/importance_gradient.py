@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroups
-from helmlite.compress.channel_sums import Scores, UnitSums, all_groups, channel_sums
+from helmlite.compress.channels.channel_groups import ChannelGroups
+from helmlite.compress.channels.channel_sums import Scores, UnitSums, all_groups, channel_sums
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.compress.channel_groups import Bundle
+from helmlite.compress.channels.channel_groups import Bundle
 from helmlite.compress.layer_times import LayerTimes
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import ConvCost, conv_costs, count_macs, shape_trace

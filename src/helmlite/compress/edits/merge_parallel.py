@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from helmlite.compress.module_swap import plain_conv, put_module
+from helmlite.compress.edits.module_swap import plain_conv, put_module
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import Graph, Op, trace
 

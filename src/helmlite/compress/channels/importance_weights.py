@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from helmlite.compress.channel_groups import ChannelGroup, ChannelGroups, Member
-from helmlite.compress.channel_sums import Scores, UnitSums, all_groups, channel_sums, mean_one
+from helmlite.compress.channels.channel_groups import ChannelGroup, ChannelGroups, Member
+from helmlite.compress.channels.channel_sums import Scores, UnitSums, all_groups, channel_sums, mean_one
 from helmlite.detector.detector import Detector
 
 

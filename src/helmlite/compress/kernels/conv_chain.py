@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.decompositions import Kernels
-from helmlite.compress.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import parallel_blocks
+from helmlite.compress.edits.module_swap import put_module
+from helmlite.compress.kernels.decompositions import Kernels
 from helmlite.compress.layer_times import measured_once
-from helmlite.compress.merge_parallel import parallel_blocks
-from helmlite.compress.module_swap import put_module
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -200,7 +200,7 @@ def correct_statistics(before: Detector, after: Detector, images: int, context: 
 
 def _statistics(detector: Detector, images: int, context: Context) -> dict[str, tuple[Tensor, Tensor]]:
     """BatchNorm path -> mean and variance on so many training pictures."""
-    network = detector.copy().network.to(training_device(context.device))
+    network = detector.copy().network.to(training_device(context.device)).to(memory_format=torch.channels_last)
     batches = plain_batches(context.data, context.input_size, images, _BATCH, context.seed)
     reestimate_batchnorm(family_of(detector), network, batches)
     return {

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroup, ChannelGroups
+from helmlite.compress.channels.channel_groups import ChannelGroup, ChannelGroups
 
 Scores = dict[ChannelGroup, NDArray[np.float64]]  # for each group one score a unit, higher is kept
 ChannelSums = Mapping[tuple[str, str], NDArray[np.float64]]  # (path, role of `Member`) -> one value a channel

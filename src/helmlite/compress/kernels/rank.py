@@ -18,13 +18,14 @@ budget  for every layer some ways to split it, each with its cost and its error;
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
-_NOISE_STEPS = 400
+_NOISE_STEPS, _NOISE_GRIDS = 400, 3
 _NOISE_FLOOR = 1e-9  # of the mean squared entry: a matrix without noise has a variance of 0, and no logarithm of it
 
 
@@ -70,41 +71,28 @@ def vbmf_rank(squares: Tensor, rows: int, columns: int) -> int:
 
 
 def _noise_variance(squares: Tensor, short: int, long: int, threshold: float) -> float:
-    """The minimum of the free energy, within the bounds of the paper: a fine grid, then golden section around it."""
+    """The minimum of the free energy within the bounds of the paper: a grid, then finer ones around its minimum."""
     alpha = short / long
     upper = float(squares.sum()) / (short * long)
     most = min(math.ceil(short / (1 + alpha)) - 1, short - 1)  # ranks that noise leaves room for
     lower = max(float(squares[most]) / (long * threshold), float(squares[most:].mean()) / long, upper * _NOISE_FLOOR)
-
-    def free_energy(log_variance: float) -> float:
-        return _free_energy(squares / (long * math.exp(log_variance)), alpha, threshold)
-
     low, high = math.log(min(lower, upper)), math.log(upper)
-    step = (high - low) / _NOISE_STEPS
-    best = min((low + index * step for index in range(_NOISE_STEPS + 1)), key=free_energy)
-    return math.exp(_least(free_energy, max(best - step, low), min(best + step, high)))
+    for _ in range(_NOISE_GRIDS):
+        grid = torch.linspace(low, high, _NOISE_STEPS + 1, dtype=torch.float64)
+        ratios = squares / (long * grid.exp()[:, None])  # (steps + 1, short)
+        best = int(_free_energy(ratios, alpha, threshold).argmin())
+        low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _NOISE_STEPS)])
+    return math.exp((low + high) / 2)
 
 
-def _free_energy(ratios: Tensor, alpha: float, threshold: float) -> float:
-    noise = ratios[ratios <= threshold].clamp(min=1e-300)
-    kept = ratios[ratios > threshold]
+def _free_energy(ratios: Tensor, alpha: float, threshold: float) -> Tensor:
+    """Of each row of x_h = s_h^2 / (M sigma^2).  (G, L) -> (G,)"""
+    noise = ratios.clamp(min=1e-300)
+    kept = ratios.clamp(min=threshold)
     centred = kept - (1 + alpha)
     strengths = 0.5 * (centred + (centred.square() - 4 * alpha).clamp(min=0).sqrt())
-    of_noise = (noise - noise.log()).sum()
-    of_kept = (kept - strengths + ((strengths + 1) / kept).log() + alpha * (strengths / alpha + 1).log()).sum()
-    return float(of_noise + of_kept)
-
-
-def _least(function: Callable[[float], float], low: float, high: float) -> float:
-    """Golden section search for the minimum between two bounds."""
-    ratio = (math.sqrt(5) - 1) / 2
-    for _ in range(40):
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if function(left) <= function(right):
-            high = right
-        else:
-            low = left
-    return (low + high) / 2
+    of_kept = kept - strengths + ((strengths + 1) / kept).log() + alpha * (strengths / alpha + 1).log()
+    return torch.where(ratios > threshold, of_kept, noise - noise.log()).sum(1)
 
 
 def allot(

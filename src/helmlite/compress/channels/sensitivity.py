@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from helmlite.compress.channel_groups import ChannelGroups
-from helmlite.compress.channel_sums import Scores
-from helmlite.compress.cut_channels import cut
-from helmlite.compress.ranking import Levels, kept_units
+from helmlite.compress.channels.channel_groups import ChannelGroups
+from helmlite.compress.channels.channel_sums import Scores
+from helmlite.compress.channels.cut_channels import cut
+from helmlite.compress.channels.ranking import Levels, kept_units
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.detector.batches import plain_batches
@@ -45,6 +45,9 @@ _BATCH = 8
 _FLAT = 0.01  # of the uncut detector's measure: a bundle that loses no more at its lowest level needs no other point
 _FIRST_POINTS = 3  # measured before the log says how long all will take
 _NAMED = 10  # curves that a figure names
+# How closely curves are measured, the closest first: (shares beside the lowest level, pictures).
+_CLOSENESS = (((0.75, 0.5, 0.25), 64), ((0.6, 0.3), 32), ((0.5,), 16))
+_AFFORDABLE = 4e13  # multiply-accumulates in all: a quarter of an hour on two x86 cores
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,21 @@ class Curve:
         wanted = np.asarray(levels, dtype=np.float64)
         found: NDArray[np.float64] = np.interp(wanted, kept[::-1], envelope[::-1]) + noise * (1 - wanted / self.steps)
         return found
+
+
+def affordable(macs: int) -> tuple[tuple[float, ...], int]:
+    """The closest look that a quarter of an hour or so on two cores allows: shares and pictures.
+
+    macs: of one picture, times the number of bundles.  The choice depends on nothing else, so that a run on another
+    machine measures the same.
+
+    >>> affordable(6 * 10**9), affordable(10**12)  # a small detector at 320 pixels; a large one at 416
+    (((0.75, 0.5, 0.25), 64), ((0.5,), 16))
+    """
+    for shares, images in _CLOSENESS:
+        if macs * (len(shares) + 1) * 2 * images <= _AFFORDABLE:  # as many pictures again for BatchNorm
+            break
+    return shares, images
 
 
 def noise_of(curves: Sequence[Curve]) -> float:

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 import torch
 
-from helmlite.compress.channel_groups import ChannelGroups
-from helmlite.compress.channel_sums import Scores
-from helmlite.compress.importance_gradient import FROM_GRADIENTS, obd, taylor
-from helmlite.compress.importance_weights import (
+from helmlite.compress.channels.channel_groups import ChannelGroups
+from helmlite.compress.channels.channel_sums import Scores
+from helmlite.compress.channels.importance_gradient import FROM_GRADIENTS, obd, taylor
+from helmlite.compress.channels.importance_weights import (
     FROM_WEIGHTS,
     bn_scale,
     filter_l1,

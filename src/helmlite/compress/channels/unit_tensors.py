@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.channel_groups import ChannelGroups, Member
-from helmlite.compress.channel_sums import Scores, all_groups, mean_one
-from helmlite.compress.cut_channels import Choice
+from helmlite.compress.channels.channel_groups import ChannelGroups, Member
+from helmlite.compress.channels.channel_sums import Scores, all_groups, mean_one
+from helmlite.compress.channels.cut_channels import Choice
 
 _NOBODY = -1
 

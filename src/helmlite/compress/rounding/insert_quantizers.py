@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.quantization_plan import IMAGES, QuantizationPlan, QuantPoint, weight_point
+from helmlite.compress.rounding.quantization_plan import IMAGES, QuantizationPlan, QuantPoint, weight_point
 from helmlite.detector.trace import intercept
 
 QUANTIZERS = "quantizers"  # name of the submodule

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.distill_losses import box_overlap_loss, class_loss, expected_distances, flat_maps
-from helmlite.compress.teacher import class_order
-from helmlite.compress.unlabelled import SPLIT
+from helmlite.compress.teaching.distill_losses import box_overlap_loss, class_loss, expected_distances, flat_maps
+from helmlite.compress.teaching.teacher import class_order
+from helmlite.compress.teaching.unlabelled import SPLIT
 from helmlite.data.dataset import Dataset, Sample
 from helmlite.data.roles import Class, with_roles
 from helmlite.detections import Detections, no_detections

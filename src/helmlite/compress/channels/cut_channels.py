@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from helmlite.compress.channel_groups import ChannelGroup, ChannelGroups, Member
-from helmlite.compress.keep_channels import KeepChannels, KeptConv
+from helmlite.compress.channels.channel_groups import ChannelGroup, ChannelGroups, Member
+from helmlite.compress.edits.keep_channels import KeepChannels, KeptConv
 from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 

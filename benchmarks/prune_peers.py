@@ -1,0 +1,145 @@
+"""Our choice of channels against torch-pruning's own pruner, at equal multiply-accumulates.
+
+    pip install torch-pruning
+    python benchmarks/prune_peers.py --work DIR
+
+Detector, pictures and fine-tuning are those of benchmarks/techniques.py, whose rows `prune-l2-50` (global),
+`prune-sensitivity-50` and `prune-uniform-50` must be there.  torch-pruning ranks all groups together by its group L2
+norm (`GroupMagnitudeImportance`, its default normalizer) in four steps, rounds widths to 8 as ours does, keeps the
+layers that give the head's maps, and gets BatchNorm statistics measured again as ours.  Each seed is trained like the
+rows; its results are kept beside theirs and used again.
+
+torch-pruning stops on helmet-yolo12m with an IndexError, so that the comparison is on `tiny`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import commit
+from technique_rows import EPOCHS, INPUT_SIZE
+from technique_table import difference_ci95, over_seeds
+from techniques import accuracy_of, kept_baseline, roadside
+
+from helmlite.compress.distill import Distill
+from helmlite.compress.technique import Context
+from helmlite.detector.batches import plain_batches
+from helmlite.detector.batchnorm import reestimate_batchnorm
+from helmlite.detector.detector import Detector
+from helmlite.detector.families import family_of
+from helmlite.detector.fit_state import detector_sha256
+from helmlite.detector.macs import count_macs, count_parameters
+from helmlite.files import write_whole
+from helmlite.runtime.machine import installed_versions, read_machine
+
+_NAME = "torch-pruning-50"
+_OURS = {"prune-l2-50": "global", "prune-sensitivity-50": "sensitivity", "prune-uniform-50": "uniform"}
+_MACS_RATIO, _STEPS, _MULTIPLE, _IMAGES, _BATCH = 0.5, 4, 8, 128, 8
+
+
+def main() -> int:
+    arguments = _arguments()
+    pictures = {split: roadside(split) for split in ("train", "val", "test")}
+    baseline = kept_baseline(arguments.results, pictures)
+    for seed in range(arguments.seeds):
+        place = arguments.results / "peers" / f"{_NAME}-s{seed}.json"
+        if not place.is_file():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, json.dumps(_made(baseline, seed, pictures, arguments.work / f"{_NAME}-s{seed}")))
+    _print(arguments, pictures)
+    return 0
+
+
+def _made(baseline: Detector, seed: int, pictures: Any, work: Path) -> dict[str, Any]:
+    context = Context(pictures["train"], baseline, INPUT_SIZE, seed, work, log=print, val=pictures["val"])
+    cut = _cut_by_torch_pruning(baseline, context)
+    trained = Distill(epochs=EPOCHS, teacher="none").apply(cut, context)
+    stated = {"row": _NAME, "seed": seed, "commit": commit(), "baseline": detector_sha256(baseline)}
+    found = accuracy_of(cut, work / "before", "before_", pictures) | accuracy_of(trained, work, "", pictures)
+    macs, parameters = count_macs(trained.network, INPUT_SIZE), count_parameters(trained.network)
+    return stated | found | {"macs": macs, "params": parameters, "machine": read_machine().describe()}
+
+
+def _cut_by_torch_pruning(baseline: Detector, context: Context) -> Detector:
+    """The first of ever smaller networks that has no more than half of the multiply-accumulates."""
+    import torch_pruning
+
+    whole = count_macs(baseline.network, INPUT_SIZE)
+    for ratio in np.arange(0.2, 0.6, 0.01):
+        network = baseline.copy().network.eval()
+        for parameter in network.parameters():
+            parameter.requires_grad_(True)
+        pruner = torch_pruning.pruner.BasePruner(
+            network,
+            torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE),
+            importance=torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            global_pruning=True,
+            pruning_ratio=float(ratio),
+            iterative_steps=_STEPS,
+            ignored_layers=_givers_of_maps(network),
+            round_to=_MULTIPLE,
+        )
+        for _ in range(_STEPS):
+            pruner.step()
+        left = count_macs(network, INPUT_SIZE) / whole
+        if left <= _MACS_RATIO:
+            print(f"torch-pruning: ratio {ratio:.2f} leaves {left:.1%} of the multiply-accumulates")
+            found = replace(baseline, network=network)
+            batches = plain_batches(context.data, INPUT_SIZE, _IMAGES, _BATCH, context.seed)
+            reestimate_batchnorm(family_of(found), network, batches)
+            return found
+    raise SystemExit("torch-pruning reached no ratio that leaves half of the multiply-accumulates.")
+
+
+def _givers_of_maps(network: torch.nn.Module) -> list[torch.nn.Module]:
+    """The convolutions whose output is one of the network's own."""
+    last: dict[int, torch.nn.Module] = {}
+    handles = [
+        module.register_forward_hook(lambda given, _, output: last.__setitem__(output.data_ptr(), given))
+        for module in network.modules()
+        if isinstance(module, torch.nn.Conv2d)
+    ]
+    with torch.no_grad():
+        maps = network(torch.zeros(1, 3, INPUT_SIZE, INPUT_SIZE))
+    for handle in handles:
+        handle.remove()
+    return [last[item.data_ptr()] for item in maps]
+
+
+def _print(arguments: argparse.Namespace, pictures: Any) -> None:
+    print(f"\ntest of roadside, {len(pictures['test'])} pictures, data {pictures['test'].sha256()[:12]}")
+    print(f"commit {commit()}, {installed_versions(('torch', 'torch-pruning'))}, {EPOCHS} epochs at {INPUT_SIZE}\n")
+    peer = [json.loads(path.read_text()) for path in sorted((arguments.results / "peers").glob(f"{_NAME}-s*.json"))]
+    print("| chosen by | seeds | MACs | before training: mAP50-95 | against it (95 %) | after | against it (95 %) |")
+    print("|---|---|---|---|---|---|---|")
+    for name, label in ((_NAME, "torch-pruning, global"), *((row, f"helmlite, {how}") for row, how in _OURS.items())):
+        paths = sorted(arguments.results.glob(f"{name}-s*.json"))
+        ours = peer if name == _NAME else [json.loads(path.read_text()) for path in paths]
+        if not ours:
+            raise SystemExit(f"Row {name} of benchmarks/techniques.py is not there yet.")
+        cells = [label, f"{len(ours)}", f"{ours[0]['macs'] / 1e6:.0f} M"]
+        for prefix in ("before_", ""):
+            values, others = ([np.array(item[f"{prefix}resampled"]) for item in group] for group in (ours, peer))
+            cells.append(f"{over_seeds(values, 1)[0]:.1f}")
+            change = None if name == _NAME else difference_ci95(values, others)
+            cells.append("–" if change is None else f"{change[0]:+.1f} ({change[1]:+.1f} to {change[2]:+.1f})")
+        print(f"| {' | '.join(cells)} |")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, default=Path("peers-work"))
+    parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "docs" / "results" / "techniques")
+    parser.add_argument("--seeds", type=int, default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Arithmetic on one convolution's kernel: factors, ranks, codebooks, masks."""
