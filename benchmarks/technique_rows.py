@@ -145,6 +145,8 @@ ROWS: tuple[Row, ...] = (
     Row("w4-mse", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "weight_ranges": "mse"})),
     Row("w4-adaround", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "rounding": "adaround"})),
     Row("w4-mixed", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "max_drop": 0.01})),
+    Row("w3", "ptq", _steps({"technique": "quantize", "weight_bits": 3})),
+    Row("w3-adaround", "ptq", _steps({"technique": "quantize", "weight_bits": 3, "rounding": "adaround"})),
     Row("weights-int8", "ptq", _steps({"technique": "weight_only", "bits": 8})),
     Row("weights-int4", "ptq", _steps({"technique": "weight_only", "bits": 4})),
     Row("relu-int8", "ptq", _steps({"technique": "activation", "to": "relu"}, _healed(), {"technique": "quantize"})),
@@ -160,6 +162,12 @@ ROWS: tuple[Row, ...] = (
         "qat-w4-steps",
         "qat",
         _steps({"technique": "quantize", "weight_bits": 4}, _healed(teacher="original", step_sizes=True)),
+        cost=2.0,
+    ),
+    Row(
+        "qat-w3-steps",
+        "qat",
+        _steps({"technique": "quantize", "weight_bits": 3}, _healed(teacher="original", step_sizes=True)),
         cost=2.0,
     ),
     Row("no-teacher", "distil", _steps(_HALF, _healed()), seeds=3),
@@ -222,5 +230,6 @@ CONTROLS: Mapping[str, str] = {
     **{row.name: "no-teacher" for row in ROWS if row.group == "distil"},
     **{row.name: "longer" for row in ROWS if row.group in ("depth", "sparse", "rank", "share", "activation")},
     "w4-adaround": "w4", "w4-mse": "w4", "w4-mixed": "w4", "qat-w4": "w4", "qat-w4-steps": "w4",
+    "w3-adaround": "w3", "qat-w3-steps": "w3",
     "sensitivity-relu-kd-int8": "prune-relu-kd-int8", "prune-rank-kd-int8": "prune-relu-kd-int8",
 }  # fmt: skip

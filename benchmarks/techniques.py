@@ -2,7 +2,7 @@
 
     python benchmarks/techniques.py --plan                      rows and minutes, before anything is trained
     python benchmarks/techniques.py --work DIR                  makes what is missing; goes on where it was stopped
-    python benchmarks/techniques.py --work DIR --only 'prune*'  some rows
+    python benchmarks/techniques.py --work DIR --only 'prune*'  some rows; --seeds 1: each once, before those of several
     python benchmarks/techniques.py --work DIR --time           speed of all rows that were made, in turn
     python benchmarks/techniques.py --write docs                docs/techniques.md with its plots
 
@@ -83,7 +83,7 @@ def main() -> int:
         _time(arguments, baseline, pictures)
         return 0
     for row in rows:
-        for seed in range(row.seeds):
+        for seed in range(min(row.seeds, arguments.seeds)):
             if not (arguments.results / f"{row.name}-s{seed}.json").is_file():
                 _say(f"== {row.name}, seed {seed}")
                 found = _made(row, seed, baseline, pictures, arguments)
@@ -267,7 +267,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("techniques-work"))
     parser.add_argument("--results", type=Path, default=Path(__file__).parents[1] / "docs" / "results" / "techniques")
-    parser.add_argument("--only", default="*")
+    parser.add_argument("--only", default="*", help="rows, as a pattern")
+    parser.add_argument("--seeds", type=int, default=9, help="of each row at most")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--rounds", type=int, default=40)

@@ -16,7 +16,14 @@ from helmlite.compress.channels import sensitivity
 from helmlite.compress.channels.channel_groups import ChannelGroups, build_channel_groups
 from helmlite.compress.channels.importance import group_l2
 from helmlite.compress.channels.ranking import Levels, allowed_steps, smallest_steps
-from helmlite.compress.channels.sensitivity import Curve, Measuring, draw_curves, measured_curves, noise_of
+from helmlite.compress.channels.sensitivity import (
+    Curve,
+    Measuring,
+    affordable,
+    draw_curves,
+    measured_curves,
+    noise_of,
+)
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.prune import Prune
 from helmlite.compress.shipped import load_demo_detector
@@ -208,6 +215,23 @@ def test_pruning_by_sensitivity_meets_the_target_and_shows_its_curves(
     with torch.no_grad():
         expected, found = lighter.network(images), load_checkpoint(tmp_path / "checkpoint").network(images)
     assert all(torch.equal(a, b) for a, b in zip(expected, found))
+
+
+@pytest.mark.parametrize(
+    ("macs", "shares", "images"),
+    [(10**9, (0.75, 0.5, 0.25), 64), (10**11, (0.6, 0.3), 32), (10**12, (0.5,), 16), (10**15, (0.5,), 16)],
+)
+def test_a_large_detector_is_looked_at_less_closely(macs: int, shares: tuple[float, ...], images: int) -> None:
+    assert affordable(macs) == (shares, images)
+
+
+def test_what_the_user_says_is_measured_whatever_the_size(context: Context) -> None:
+    detector = load_demo_detector()
+    chosen = Prune(macs_ratio=0.5, ranking="sensitivity", shares=(0.9,), measure_images=3)
+    assert chosen._measuring(detector, 10**6, context) == Measuring("loss", (0.9,), 3, 3, _SIZE)
+    left_open = Prune(macs_ratio=0.5, ranking="sensitivity", images=8)
+    assert left_open._measuring(detector, 1, context) == Measuring("loss", (0.75, 0.5, 0.25), 64, 8, _SIZE)
+    assert left_open._measuring(detector, 10**6, context) == Measuring("loss", (0.5,), 16, 8, _SIZE)
 
 
 def test_pictures_without_labels_are_refused(context: Context, tmp_path: Path) -> None:
