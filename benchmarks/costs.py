@@ -48,7 +48,7 @@ TECHNIQUES: Mapping[str, Technique] = {
     "low_rank, cp, energy 0.9": LowRank(method="cp"),
     "low_rank, auto, energy 0.9": LowRank(),
     "low_rank, auto, vbmf": LowRank(ranks="vbmf"),
-    "separable, MACs 0.6": Separable(macs_ratio=0.6),
+    "separable, MACs 0.7": Separable(macs_ratio=0.7),
     "cluster, 4 bits": Cluster(bits=4),
 }
 GROUPS, OURS, NNCF = "channel groups", "quantize", "NNCF's quantize"
