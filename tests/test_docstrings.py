@@ -6,6 +6,8 @@ import doctest
 import importlib
 import pkgutil
 
+import numpy as np
+
 import helmlite
 
 
@@ -14,7 +16,9 @@ def test_every_example_gives_what_it_says() -> None:
     for module in pkgutil.walk_packages(helmlite.__path__, "helmlite."):
         if module.name.endswith("__main__"):
             continue
-        found = doctest.testmod(importlib.import_module(module.name), optionflags=doctest.NORMALIZE_WHITESPACE)
+        imported = importlib.import_module(module.name)
+        with np.printoptions(precision=8, linewidth=75, formatter=None):  # Ultralytics sets its own for good
+            found = doctest.testmod(imported, optionflags=doctest.NORMALIZE_WHITESPACE)
         attempted += found.attempted
         if found.failed:
             failed.append(module.name)

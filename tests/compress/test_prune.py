@@ -193,7 +193,8 @@ def test_an_edit_survives_json() -> None:
         ({"macs_ratio": 0.5, "minutes": 3.0}, "for schedule 'gradual'"),
         ({"macs_ratio": 0.5, "keep": "head"}, "keep is a list of module paths; got 'head'"),
         ({"macs_ratio": 0.5, "shares": (0.5, 1.0)}, "shares must be numbers between 0 and 1"),
-        ({"macs_ratio": 0.5, "measure_size": 100}, "measure_size a multiple of 32; got 64 and 100"),
+        ({"macs_ratio": 0.5, "measure_size": 100}, "measure_size must be a multiple of 32; got 100"),
+        ({"macs_ratio": 0.5, "measure_images": 0}, "measure_images must be at least 1; got 0"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

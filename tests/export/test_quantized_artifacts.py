@@ -246,22 +246,26 @@ def test_openvino_half_weights_are_half_as_large(detector: Detector, tmp_path: P
 def test_relu_and_rounding_before_the_activation_export(
     detector: Detector, data: Dataset, images: list[Image], tmp_path: Path
 ) -> None:
-    """The file as it is written, run node by node: fused kernels round biases too, which random kernels amplify."""
+    """The file as it is written, run node by node: fused kernels round biases too, which random kernels amplify.
+
+    They amplify too what lies halfway between two integers and is rounded either way: the typical picture counts.
+    """
     relu = ReplaceActivation("relu").apply(detector, context(data, detector))
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    planes, _ = network_input(images[0], _SIZE)
     for subject in (
         Quantize().apply(relu, context(data, relu)),
         Quantize(before_activation=True).apply(detector, context(data, detector)),
     ):
         export_onnx(subject, tmp_path / "model.onnx", _SIZE, output="maps")
         session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"), options, ["CPUExecutionProvider"])
-        with torch.no_grad():
-            expected = subject.network(torch.from_numpy(planes))
-        for ours, theirs in zip(expected, session.run(None, {"images": planes})):
-            noise = np.linalg.norm(ours.numpy() - theirs) / np.linalg.norm(ours.numpy())
-            assert noise < 0.15
+        noises = []
+        for planes, _ in (network_input(image, _SIZE) for image in images):
+            with torch.no_grad():
+                expected = subject.network(torch.from_numpy(planes))
+            for ours, theirs in zip(expected, session.run(None, {"images": planes})):
+                noises.append(np.linalg.norm(ours.numpy() - theirs) / np.linalg.norm(ours.numpy()))
+        assert np.median(noises) < 1e-5
 
 
 def test_a_dead_channel_keeps_its_bias_in_fused_kernels(detector: Detector, data: Dataset, tmp_path: Path) -> None:

@@ -207,11 +207,10 @@ class Prune:
     def _check_sensitivity(self) -> None:
         if self.shares is not None and not (self.shares and all(0 < share < 1 for share in self.shares)):
             raise ValueError(f"prune: shares must be numbers between 0 and 1 (both excluded); got {self.shares}.")
-        size, images = self.measure_size, self.measure_images
-        if (images is not None and images < 1) or (size is not None and (size < 32 or size % 32)):
-            raise ValueError(
-                f"prune: measure_images must be at least 1 and measure_size a multiple of 32; got {images} and {size}."
-            )
+        if self.measure_images is not None and self.measure_images < 1:
+            raise ValueError(f"prune: measure_images must be at least 1; got {self.measure_images}.")
+        if self.measure_size is not None and (self.measure_size < 32 or self.measure_size % 32):
+            raise ValueError(f"prune: measure_size must be a multiple of 32; got {self.measure_size}.")
 
     def _start(self, detector: Detector, context: Context) -> _Start:
         groups = build_channel_groups(family_of(detector), detector.network)
