@@ -145,6 +145,12 @@ ROWS: tuple[Row, ...] = (
     Row("w4-mse", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "weight_ranges": "mse"})),
     Row("w4-adaround", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "rounding": "adaround"})),
     Row("w4-mixed", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "max_drop": 0.01})),
+    Row("w4-tensor", "ptq", _steps({"technique": "quantize", "weight_bits": 4, "weight_axis": "tensor"})),
+    Row(
+        "w4-tensor-adaround",
+        "ptq",
+        _steps({"technique": "quantize", "weight_bits": 4, "weight_axis": "tensor", "rounding": "adaround"}),
+    ),
     Row("w3", "ptq", _steps({"technique": "quantize", "weight_bits": 3})),
     Row("w3-adaround", "ptq", _steps({"technique": "quantize", "weight_bits": 3, "rounding": "adaround"})),
     Row("weights-int8", "ptq", _steps({"technique": "weight_only", "bits": 8})),
@@ -162,6 +168,15 @@ ROWS: tuple[Row, ...] = (
         "qat-w4-steps",
         "qat",
         _steps({"technique": "quantize", "weight_bits": 4}, _healed(teacher="original", step_sizes=True)),
+        cost=2.0,
+    ),
+    Row(
+        "qat-w4-tensor-steps",
+        "qat",
+        _steps(
+            {"technique": "quantize", "weight_bits": 4, "weight_axis": "tensor"},
+            _healed(teacher="original", step_sizes=True),
+        ),
         cost=2.0,
     ),
     Row(
@@ -231,5 +246,6 @@ CONTROLS: Mapping[str, str] = {
     **{row.name: "longer" for row in ROWS if row.group in ("depth", "sparse", "rank", "share", "activation")},
     "w4-adaround": "w4", "w4-mse": "w4", "w4-mixed": "w4", "qat-w4": "w4", "qat-w4-steps": "w4",
     "w3-adaround": "w3", "qat-w3-steps": "w3",
+    "w4-tensor-adaround": "w4-tensor", "qat-w4-tensor-steps": "w4-tensor",
     "sensitivity-relu-kd-int8": "prune-relu-kd-int8", "prune-rank-kd-int8": "prune-relu-kd-int8",
 }  # fmt: skip
