@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from helmlite.compress.rounding.bias_correction import mean_shift
 from helmlite.compress.rounding.calibrate import (
     Observer,
     asymmetric_point,
     edge_points,
-    mean_shift,
     observe,
     symmetric_point,
 )

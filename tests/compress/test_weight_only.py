@@ -22,6 +22,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
+from helmlite.runtime.preprocess import network_input
 from helpers import alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
@@ -141,6 +142,37 @@ def test_groups_come_closer_than_whole_channels(detector: Detector, data: Datase
     assert weights_above_error_db(grouped.network) > weights_above_error_db(whole.network) + 1
 
 
+def test_the_means_are_put_right_where_there_are_pictures(detector: Detector, data: Dataset) -> None:
+    """Of the first layer, which no other layer's error reaches."""
+    expected, *found = (
+        _means_of_stem(network, data)
+        for network in (
+            detector.network,
+            *(WeightOnly(4, pictures=count).apply(detector, context(data, detector)).network for count in (0, 8)),
+        )
+    )
+    before, after = (float((item - expected).abs().sum()) for item in found)
+    print(f"channel means are {before:.4f} off, {after:.4f} with corrected biases")
+    assert after < 0.2 * before
+
+
+def test_without_pictures_biases_cannot_be_corrected(detector: Detector, data: Dataset) -> None:
+    with pytest.raises(ValueError, match="weight_only: there are no calibration pictures"):
+        WeightOnly(4).apply(detector, context(data.subset([]), detector))
+    WeightOnly(4, pictures=0).apply(detector, context(data.subset([]), detector))
+
+
+def _means_of_stem(network: nn.Module, data: Dataset) -> Tensor:
+    stem = network.get_submodule("backbone.stem")
+    seen: list[Tensor] = []
+    before_activation = stem.get_submodule("act").register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    planes = torch.cat([torch.from_numpy(network_input(sample.read_image(), 64)[0]) for sample in data])
+    with torch.no_grad():
+        network(planes)
+    before_activation.remove()
+    return seen[0].mean((0, 2, 3))
+
+
 def test_what_is_kept_stays_float(detector: Detector, data: Dataset) -> None:
     changed = WeightOnly(4, keep=("backbone.stem", "heads.0")).apply(detector, context(data, detector))
     paths = quantizers_of(changed.network).plan.weights()
@@ -153,7 +185,7 @@ def test_what_is_kept_stays_float(detector: Detector, data: Dataset) -> None:
         WeightOnly(keep=("steam",)).apply(detector, context(data, detector))
 
 
-@pytest.mark.parametrize("wrong", [{"bits": 2}, {"bits": 16}, {"group_size": -1}])
+@pytest.mark.parametrize("wrong", [{"pictures": -1}, {"bits": 2}, {"bits": 16}, {"group_size": -1}])
 def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"^weight_only: .*; got|^weight_only: .* or more; got"):
         WeightOnly(**wrong)

@@ -24,17 +24,17 @@ from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.order import check_follows
 from helmlite.compress.rounding.adaround import adaround, gain, most_pictures
+from helmlite.compress.rounding.bias_correction import correct_biases
 from helmlite.compress.rounding.calibrate import (
     WEIGHT_AXES,
     WEIGHT_RANGES,
     Seen,
     edge_points,
-    mean_shift,
     observe,
     weight_points,
 )
 from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
-from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, Quantizers, rounded_weight
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
 from helmlite.compress.rounding.mixed_precision import DROPS, AllowedDrop, layers_to_keep
 from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.rounding.quantize_points import ATTENTION, Points, choose_points
@@ -204,7 +204,7 @@ class _Subject:
         if rounding == "adaround":
             self._learn_rounding(changed.network, plan)
         elif self._settings.correct_biases:
-            _correct_biases(changed.network, plan, self._seen.input_means)
+            correct_biases(changed.network, plan, self._seen.input_means)
         edit = InsertQuantizers(plan)
         edit.redo(changed.network)
         return self.folded.edited(edit, changed.network), plan
@@ -249,21 +249,6 @@ def check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
     for path in paths:
         if path not in known:
             raise ValueError(f"quantize: keep_float names '{path}', and the network has no such module.")
-
-
-def _correct_biases(network: nn.Module, plan: QuantizationPlan, input_means: Mapping[str, Tensor]) -> None:
-    """Takes off each bias what rounding the weight adds to the mean of its output channel, in place."""
-    quantizers = Quantizers(plan)
-    for path in plan.weights():
-        conv, means = network.get_submodule(path), input_means.get(path)
-        if means is None:
-            continue
-        assert isinstance(conv, nn.Conv2d)
-        if conv.bias is not None:
-            name = weight_point(path)
-            with torch.no_grad():
-                rounded = rounded_weight(conv.weight, plan.points[name], *quantizers.tensors(name))
-                conv.bias -= mean_shift(conv.weight, rounded, means, conv.groups).to(conv.bias.dtype)
 
 
 def signal_to_noise_db(before: nn.Module, after: nn.Module, images: Tensor) -> float:

@@ -8,7 +8,8 @@ mobile network, flash memory) and cannot lose what INT8 values cost; for speed t
 
 With 8 bits each output channel has a scale.  With 4 bits a scale serves `group_size` input channels of one output
 (groups as for language models: Dettmers 2023, 2212.09720), since 15 steps for a whole channel are few.  Rounding is to
-nearest, which needs no pictures.  Trained further, the network sees its rounded weights, as after `quantize`
+nearest; a few pictures show what it does to the means, which is taken off the biases (`tiny` on real pictures: 19.8 mAP
+without, 22.6 with, 24.6 in float).  Trained further, the network sees its rounded weights, as after `quantize`
 (straight-through estimator); `Distill(step_sizes=True)` moves the scales too.
 """
 
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.order import check_follows
+from helmlite.compress.rounding.bias_correction import correct_biases, measured_input_means
+from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
 from helmlite.compress.rounding.insert_quantizers import quantizers_of, rounded_weight
 from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
 from helmlite.compress.rounding.round_weights import RoundWeights
@@ -32,6 +35,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.trace import trace
 
 BITS = (4, 8)
+_BATCH = 4
 _TRACED_SIZE = 64  # pixels; which layers have weights does not depend on it
 _SHARES = torch.linspace(1.0, 0.5, 26).tolist()
 
@@ -44,18 +48,22 @@ class WeightOnly:
     group_size: with 4 bits, input channels that share a scale (less where that does not divide a layer's); 0 means all
                 input channels of an output channel.  A scale takes as much room as 8 weights of 4 bits
     keep:       paths; layers at or below them keep float weights
+    pictures:   of the train split, on which the mean error of rounded weights is taken off the biases; 0: they stay
     """
 
     name: ClassVar[str] = "weight_only"
     bits: int = 8
     group_size: int = 32
     keep: tuple[str, ...] = ()
+    pictures: int = 32
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:
             raise ValueError(f"weight_only: bits is 4 or 8; got {self.bits}.")
         if self.group_size < 0:
             raise ValueError(f"weight_only: group_size must be 0 (all input channels) or more; got {self.group_size}.")
+        if self.pictures < 0:
+            raise ValueError(f"weight_only: pictures must be 0 (biases stay) or more; got {self.pictures}.")
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with rounded weights.
@@ -72,6 +80,12 @@ class WeightOnly:
         plan = self._plan(folded.network)
         edit = RoundWeights(plan)
         changed = folded.copy()
+        if self.pictures:
+            pictures = CalibrationPictures(
+                context.data, self.pictures, context.input_size, context.seed, context.log, self.name
+            )
+            means = measured_input_means(folded.network, pictures.batches(_BATCH))
+            correct_biases(changed.network, plan, means)
         edit.redo(changed.network)
         context.log(
             f"weight_only: {len(plan.points)} weights in INT{self.bits}, {weights_above_error_db(changed.network):.1f} "

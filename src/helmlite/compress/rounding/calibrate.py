@@ -233,14 +233,3 @@ def _least_error_clips(rows: Tensor, largest: Tensor, steps: int) -> Tensor:
         found = torch.where(error < least, clip, found)
         least = torch.minimum(error, least)
     return found
-
-
-def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int) -> Tensor:
-    """How much rounding a convolution's weight moves the mean of each output channel (Nagel 2019, 1906.04721, 4.2).
-
-    weight, rounded: (O, I / groups, h, w); input_means: (I,) -> (O,), to be taken off the bias
-    """
-    change = (rounded - weight).double().sum((2, 3))  # (O, I / groups)
-    outputs_per_group = weight.shape[0] // groups
-    per_output = input_means.view(groups, -1).repeat_interleave(outputs_per_group, 0)  # (O, I / groups)
-    return (change * per_output).sum(1)

@@ -27,9 +27,14 @@ class CalibrationPictures:
     Raises ValueError where the data set is empty.
     """
 
-    def __init__(self, dataset: Dataset, count: int, input_size: int, seed: int, log: Log) -> None:
+    def __init__(
+        self, dataset: Dataset, count: int, input_size: int, seed: int, log: Log, technique: str = "quantize"
+    ) -> None:
+        self._technique = technique
         if len(dataset) == 0:
-            raise ValueError("quantize: there are no calibration pictures; the train split of the data set is empty.")
+            raise ValueError(
+                f"{self._technique}: there are no calibration pictures; the train split of the data set is empty."
+            )
         self._dataset, self._input_size, self._seed, self._log = dataset, input_size, seed, log
         self._labels = [sample.labels for sample in dataset]
         self._order = self._choose(count)
@@ -37,13 +42,13 @@ class CalibrationPictures:
         self.unreadable: list[Path] = []
         if len(self._order) < FEW_PICTURES:
             log(
-                f"quantize: only {len(self._order)} calibration pictures; "
+                f"{self._technique}: only {len(self._order)} calibration pictures; "
                 f"below {FEW_PICTURES} the ranges may not hold for other pictures"
             )
         shown = self._boxes_by_class(self._order)
         for index, item in enumerate(dataset.classes):
             if shown[index] == 0:
-                log(f"quantize: no calibration picture shows '{item.name}'; its scores may suffer")
+                log(f"{self._technique}: no calibration picture shows '{item.name}'; its scores may suffer")
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Letterboxed pictures (B, 3, S, S) in [0, 1].  Raises ValueError where none can be read."""
@@ -54,7 +59,7 @@ class CalibrationPictures:
                 planes.append(self._read(index))
             except UnreadableImageError as error:
                 self.unreadable.append(self._dataset.image_paths[index])
-                self._log(f"quantize: skipped {error}")
+                self._log(f"{self._technique}: skipped {error}")
                 continue
             self.used.append(index)
             if len(planes) == size:
@@ -63,7 +68,7 @@ class CalibrationPictures:
         if planes:
             yield torch.cat(planes)
         if not self.used:
-            raise ValueError(f"quantize: none of the {len(self._order)} calibration pictures can be read.")
+            raise ValueError(f"{self._technique}: none of the {len(self._order)} calibration pictures can be read.")
 
     def first(self, count: int) -> Tensor:
         """The first of the pictures that were read, as one batch."""
