@@ -59,7 +59,7 @@ def test_what_fits_4_bits() -> None:
 @pytest.mark.parametrize(("bits", "group_size"), [(8, 0), (4, 16), (4, 0)])
 def test_files_answer_as_pytorch_does(detector: Detector, tmp_path: Path, bits: int, group_size: int) -> None:
     pytest.importorskip("openvino")
-    changed = WeightOnly(bits, group_size).apply(detector, context(detector))
+    changed = WeightOnly(bits, group_size, pictures=0).apply(detector, context(detector))
     _check_files(detector, changed, tmp_path)
 
 
@@ -79,7 +79,7 @@ def test_runtimes_compute_in_float_and_unpack_once(detector: Detector, tmp_path:
     pytest.importorskip("openvino")
     export_onnx(detector, tmp_path / "float.onnx", _SIZE)
     export_openvino(detector, tmp_path / "float.xml", _SIZE)
-    changed = WeightOnly(4).apply(detector, context(detector))
+    changed = WeightOnly(4, pictures=0).apply(detector, context(detector))
     export_onnx(changed, tmp_path / "int4.onnx", _SIZE)
     export_openvino(changed, tmp_path / "int4.xml", _SIZE)
     assert "DequantizeLinear" not in node_counts(tmp_path / "int4.onnx")
@@ -107,7 +107,7 @@ def test_file_sizes_of_a_yolo(tmp_path: Path) -> None:
     export_openvino(detector, tmp_path / "float.xml", _SIZE)
     whole = _sizes(tmp_path, "float")
     for bits, most in ((8, 0.3), (4, 0.2)):
-        changed = WeightOnly(bits).apply(detector, context(detector))
+        changed = WeightOnly(bits, pictures=0).apply(detector, context(detector))
         _check_files(detector, changed, tmp_path)
         assert all(part < most * of for part, of in zip(_sizes(tmp_path, "model"), whole))
 
@@ -126,4 +126,4 @@ def test_every_family(name: str, tmp_path: Path) -> None:
 
     detector = alive(new_ultralytics(name, _CLASSES))
     for bits in (8, 4):
-        _check_files(detector, WeightOnly(bits).apply(detector, context(detector)), tmp_path)
+        _check_files(detector, WeightOnly(bits, pictures=0).apply(detector, context(detector)), tmp_path)
