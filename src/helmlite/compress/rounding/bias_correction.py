@@ -32,15 +32,30 @@ def correct_biases(network: nn.Module, plan: QuantizationPlan, input_means: Mapp
                 conv.bias -= mean_shift(conv.weight, rounded, means, conv.groups).to(conv.bias.dtype)
 
 
+class InputMeans:
+    """Mean of each input channel of convolutions, over all that `see` was shown."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def see(self, path: str, given: Tensor) -> None:
+        """What the convolution at `path` was given.  (B, I, H, W)"""
+        self._sums[path] = self._sums.get(path, 0) + given.mean((2, 3)).double().sum(0)
+        self._counts[path] = self._counts.get(path, 0) + len(given)
+
+    def found(self) -> dict[str, Tensor]:
+        """Path -> (I,)"""
+        return {path: total / self._counts[path] for path, total in self._sums.items()}
+
+
 def measured_input_means(network: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """Mean of each input channel of every convolution over pictures (B, 3, S, S), in evaluation mode: path -> (I,)."""
     network = copy.deepcopy(network).to(memory_format=torch.channels_last).eval()
-    totals: dict[str, Tensor] = {}
-    counts: dict[str, int] = {}
+    means = InputMeans()
 
     def see(path: str, module: nn.Module, given: tuple[Any, ...]) -> None:
-        totals[path] = totals.get(path, 0) + given[0].mean((2, 3)).double().sum(0)
-        counts[path] = counts.get(path, 0) + len(given[0])
+        means.see(path, given[0])
 
     for path, module in network.named_modules():
         if isinstance(module, nn.Conv2d):
@@ -48,7 +63,7 @@ def measured_input_means(network: nn.Module, batches: Iterable[Tensor]) -> dict[
     with torch.inference_mode():
         for images in batches:
             network(images.to(memory_format=torch.channels_last))
-    return {path: total / counts[path] for path, total in totals.items()}
+    return means.found()
 
 
 def mean_shift(weight: Tensor, rounded: Tensor, input_means: Tensor, groups: int) -> Tensor:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from helmlite.compress.edits.shared_weights import shared_weights
+from helmlite.compress.rounding.bias_correction import InputMeans
 from helmlite.compress.rounding.quantization_plan import IMAGES, QuantPoint
 from helmlite.compress.rounding.quantize_points import Points
 from helmlite.compress.rounding.value_ranges import Histogram, Range, range_by
@@ -114,16 +115,13 @@ class _Watch:
     def __init__(self, points: Points) -> None:
         self.observers = {name: Observer() for name in points.edges}
         self._weighted = set(points.weights)
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
+        self._means = InputMeans()
 
     def on_op(
         self, name: str, module: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any], run: Callable[..., Any]
     ) -> Any:
         if kind == "conv2d" and module in self._weighted:
-            given = args[0]
-            self._sums[module] = self._sums.get(module, 0) + given.mean((2, 3)).double().sum(0)
-            self._counts[module] = self._counts.get(module, 0) + given.shape[0]
+            self._means.see(module, args[0])
         result = run(*args, **kwargs)
         made = tensors_in(result)
         for index, tensor in enumerate(made):
@@ -136,7 +134,7 @@ class _Watch:
         return result
 
     def seen(self) -> Seen:
-        return Seen(self.observers, {path: total / self._counts[path] for path, total in self._sums.items()})
+        return Seen(self.observers, self._means.found())
 
 
 def _in_memory_order(values: Tensor) -> Tensor:
