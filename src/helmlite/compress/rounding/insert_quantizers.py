@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,9 @@ QUANTIZERS = "quantizers"  # name of the submodule
 
 
 @dataclass(frozen=True)
-class InsertQuantizers:
-    """Rounds what the plan names, in every forward pass."""
+class PlannedRounding:
+    """What the edits that follow a quantization plan have in common."""
 
-    kind: ClassVar[str] = "insert_quantizers"
     plan: QuantizationPlan
 
     def redo(self, network: nn.Module) -> None:
@@ -37,9 +36,19 @@ class InsertQuantizers:
     def to_json(self) -> dict[str, Any]:
         return {"plan": self.plan.to_json()}
 
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> InsertQuantizers:
-        return InsertQuantizers(QuantizationPlan.from_json(values["plan"]))
+    @classmethod
+    def from_json(cls: type[_Edit], values: Mapping[str, Any]) -> _Edit:
+        return cls(QuantizationPlan.from_json(values["plan"]))
+
+
+_Edit = TypeVar("_Edit", bound=PlannedRounding)
+
+
+@dataclass(frozen=True)
+class InsertQuantizers(PlannedRounding):
+    """Rounds what the plan names, in every forward pass."""
+
+    kind: ClassVar[str] = "insert_quantizers"
 
 
 def insert(network: nn.Module, plan: QuantizationPlan) -> None:
