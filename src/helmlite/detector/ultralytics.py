@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,11 @@ from torch import Tensor, nn
 
 from helmlite.data.roles import Class, with_roles
 from helmlite.detector.detector import Architecture, Batch, ChannelTie, Detector, TaskLoss, TrainingMaps
+from helmlite.detector.ultralytics_layers import adopt_modules, check_layer_list, set_adopted
 from helmlite.detector.untrusted import Record, open_checkpoint, tensors_of
 from helmlite.runtime.decode import HeadLayout
 
+DEFAULT_INPUT_SIZE = 640
 DEFAULT_LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 
 
@@ -162,16 +165,18 @@ def load_ultralytics(path: Path, roles: Mapping[str, str] | None = None) -> Dete
     """
     checkpoint = open_checkpoint(path)
     model = _model_record(checkpoint, path)
-    attributes = vars(model)
     tensors = _mapped_from_forks(tensors_of(model))
-    yaml = copy.deepcopy(attributes["yaml"])
-    names = attributes["names"]
-    class_names = [str(names[index]) for index in sorted(names)] if isinstance(names, dict) else [str(n) for n in names]
+    class_names = _class_names(model, path)
+    yaml = copy.deepcopy(vars(model).get("yaml"))
+    check_layer_list(yaml, str(path))
     description: dict[str, Any] = {"yaml": yaml, "kernels": {}}
-    network = _build(description, len(class_names))
+    network = _build(description, len(class_names), where=f"{path}: ")
     description["kernels"] = _odd_kernels(network, tensors)
     if description["kernels"]:
         network = _build(description, len(class_names))
+    adopted = adopt_modules(model, network, str(path))
+    description.update({key: values for key, values in adopted.items() if values})
+    set_adopted(network, **adopted)
     _load(network, tensors, path)
     arguments = checkpoint.get("train_args") or {}
     architecture = Architecture(
@@ -179,7 +184,7 @@ def load_ultralytics(path: Path, roles: Mapping[str, str] | None = None) -> Dete
         description=description,
         classes=with_roles(class_names, roles),
         layout=_layout(network, len(class_names)),
-        input_size=int(arguments.get("imgsz", 640)) if not isinstance(arguments, Record) else 640,
+        input_size=_input_size(arguments, path),
         library=_library(),
         notes=_notes(checkpoint, arguments),
     )
@@ -281,14 +286,20 @@ def _keep_output(kept: dict[int, Tensor], index: int) -> Any:
     return hook
 
 
-def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = True) -> YoloNetwork:
+def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = True, where: str = "") -> YoloNetwork:
+    """The network of a description, with random weights.  Raises ValueError where its layers do not fit together."""
+    check_layer_list(description["yaml"], where.removesuffix(": ") or "architecture")
     with _quiet_ultralytics(), contextlib.ExitStack() as stack:
         from ultralytics.nn.tasks import DetectionModel
 
         if keep_rng:
             stack.enter_context(torch.random.fork_rng())
         yaml = copy.deepcopy(dict(description["yaml"]))
-        model = DetectionModel(yaml, ch=3, nc=class_count, verbose=False)
+        try:
+            model = DetectionModel(yaml, ch=3, nc=class_count, verbose=False)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+            why = str(error).strip().splitlines() or [type(error).__name__]
+            raise ValueError(f"{where}no network can be built from the layer list ({why[0][:120]}).") from error
     network = YoloNetwork(model.model)
     for module in list(network.modules()):
         if hasattr(module, "inplace"):
@@ -298,6 +309,7 @@ def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = Tr
                 setattr(module, name, nn.SiLU())
     for path, size in description["kernels"].items():
         _set_kernel(network, path, size)
+    set_adopted(network, description.get("activations", {}), description.get("eps", {}))
     for name, parameter in network.named_parameters():
         if ".dfl." in f".{name}":
             parameter.requires_grad_(False)  # a constant ramp
@@ -384,6 +396,27 @@ def _model_record(checkpoint: Any, path: Path) -> Record:
             f"{path}: a {task} with a {head} head; helmlite compresses detectors (boxes and classes) only."
         )
     return model
+
+
+def _class_names(model: Record, path: Path) -> list[str]:
+    names = vars(model).get("names")
+    if isinstance(names, Mapping):
+        names = [names[index] for index in sorted(names, key=str if any(isinstance(i, str) for i in names) else None)]
+    if not isinstance(names, (list, tuple)) or not names:
+        raise ValueError(f"{path}: the checkpoint names no classes.")
+    return [str(name) for name in names]
+
+
+def _input_size(arguments: Any, path: Path) -> int:
+    """The side that it was trained at, as its training arguments say; 640 where they say nothing.
+
+    Rounded up to a multiple of 32, as Ultralytics does when it trains.
+    """
+    found = arguments.get("imgsz", DEFAULT_INPUT_SIZE) if isinstance(arguments, Mapping) else DEFAULT_INPUT_SIZE
+    size = found[0] if isinstance(found, (list, tuple)) and len(set(found)) == 1 else found
+    if isinstance(size, bool) or not isinstance(size, (int, float)) or size != int(size) or not 32 <= size <= 8192:
+        raise ValueError(f"{path}: the checkpoint was trained at {found} pixels; helmlite runs square pictures only.")
+    return math.ceil(size / 32) * 32
 
 
 def _head_class(model: Record) -> str:
