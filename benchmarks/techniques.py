@@ -189,7 +189,7 @@ def _predictions(bundle: Bundle, path: Path, dataset: Dataset) -> Predictions:
 
 
 def _recall(baseline: Detector, folder: Path, reference: Path, pictures: Pictures) -> float | None:
-    """Recall of no_helmet on test at the baseline's number of false alarms on val."""
+    """Recall of no_helmet on test, at the number of false alarms on val at which the gate would compare the two."""
     bundle = _bundle(reference / "bundle", baseline)
     val, test = pictures["val"], pictures["test"]
     labels = labels_of_role(val.classes, "no_helmet")

@@ -9,6 +9,7 @@ from helmlite.evaluate.errors import (
     NEVER_FOUND,
     Head,
     Matches,
+    alarm_level,
     compare_heads,
     match_class,
     match_picture,
@@ -66,9 +67,26 @@ def test_the_threshold_lies_between_the_silenced_alarm_and_what_stays() -> None:
     assert threshold_for_alarms(matches, 0.0) == pytest.approx(0.85)  # above 0.8, below 0.9
     assert threshold_for_alarms(matches, 1.0) == pytest.approx(0.4)  # 0.3 is silent, 0.5 stays
     assert threshold_for_alarms(matches, 2.0) == pytest.approx(0.225)
-    assert threshold_for_alarms(matches, 3.0) == 0.0
+    assert threshold_for_alarms(matches, 3.0) == pytest.approx(0.05)  # nothing is won below the lowest found
     for allowed in (0, 1, 2, 3):
         assert matches.alarms_at(threshold_for_alarms(matches, allowed)) == allowed
+
+
+def test_the_level_of_two_detectors_suits_both() -> None:
+    """F1 on 4 heads at 0, 1 and 2 alarms: 2/5, 8/9 and 4/5 of the first, 6/7, 3/4 and 2/3 of the second."""
+    first = _matches([0.95, 0.8, 0.75, 0.7], [0.9, 0.5], pictures=50)
+    second = _matches([0.9, 0.8, 0.75, NEVER_FOUND], [0.7, 0.4], pictures=50)
+    assert alarm_level(first, first) == 2.0
+    assert alarm_level(second, second) == 0.0
+    assert alarm_level(first, second) == alarm_level(second, first) == 2.0
+    never = _matches([NEVER_FOUND], [0.9])
+    assert alarm_level(never, never) is None
+
+
+def test_a_loud_candidate_is_not_allowed_its_alarms() -> None:
+    baseline = _matches([0.9] * 20, [], pictures=20)
+    loud = _matches([0.5] * 20, [0.99] * 20, pictures=20)
+    assert alarm_level(baseline, loud) == 0.0
 
 
 def test_equal_alarms_fall_silent_together() -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
-from helmlite.evaluate.errors import HeadChanges, Matches, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.resampling import (
     Floats,
     MatchRecords,
@@ -38,7 +38,7 @@ from helmlite.evaluate.resampling import (
     percentile_interval,
     unit_count,
 )
-from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD, best_f1_threshold
+from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
@@ -101,7 +101,7 @@ class GateVerdict:
 class OperatingPoint:
     """Score thresholds of the no_helmet class at which two detectors raise equally many false alarms on `val`.
 
-    alarms_per_100: false alarms of the baseline for every 100 pictures
+    alarms_per_100: false alarms for every 100 pictures that either may have
     """
 
     baseline_threshold: float
@@ -146,11 +146,12 @@ def judge(
 
 
 def operating_point(baseline: Matches, candidate: Matches) -> OperatingPoint:
-    """Where both are compared: the baseline at its best F1, the candidate at no more false alarms than that."""
-    best = best_f1_threshold(baseline)
-    threshold = DEFAULT_THRESHOLD if best is None else best[0]
-    alarms = baseline.alarms_per_100(threshold)
-    return OperatingPoint(threshold, threshold_for_alarms(candidate, alarms), alarms)
+    """Where both are compared: at one number of false alarms on these pictures (`alarm_level`), each with the threshold
+    that gives it, so that neither is asked at a point that only happens to suit it."""
+    level = alarm_level(baseline, candidate)
+    if level is None:
+        return OperatingPoint(DEFAULT_THRESHOLD, DEFAULT_THRESHOLD, baseline.alarms_per_100(DEFAULT_THRESHOLD))
+    return OperatingPoint(threshold_for_alarms(baseline, level), threshold_for_alarms(candidate, level), level)
 
 
 def changes_at(
@@ -269,8 +270,8 @@ def _recall_check(
     before, after = match_class(baseline, dataset, labels), match_class(candidate, dataset, labels)
     point = operating_point(before, after)
     heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
-    recalls = _recalls_at_equal_alarms(before, after, point.baseline_threshold, judged.weights)
-    check = judged.check(name, *recalls, margin)
+    recalls = [_recalls_at(side, point.alarms_per_100, judged.weights) for side in (before, after)]
+    check = judged.check(name, recalls[0], recalls[1], margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
     if heads.heads < FEWEST_BOXES:  # an interval over so few says more of the resampling than of the detector
@@ -293,26 +294,15 @@ def rule_of_three(heads: int) -> float:
     return 100 * (1 - 0.05 ** (1 / heads)) if heads else 100.0
 
 
-def _recalls_at_equal_alarms(
-    before: Matches, after: Matches, baseline_threshold: float, weights: Weights
-) -> tuple[Floats, Floats]:
-    """Recall of both on every resample.  The baseline keeps its threshold, as a device in the field would; the
-    candidate's is taken anew on each resample, at most as many false alarms as the baseline has there."""
-    allowed = _alarms(before, baseline_threshold, weights)  # (B,)
-    order = np.argsort(-after.alarm_scores, kind="stable")
-    alarms = np.cumsum(weights[:, after.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
-    scores = np.append(after.alarm_scores[order], -np.inf)
+def _recalls_at(matches: Matches, alarms_per_100: float, weights: Weights) -> Floats:
+    """Recall on every resample, each with a threshold of its own for so many false alarms there."""
+    allowed = np.floor(alarms_per_100 * weights.sum(axis=1) / 100 + 1e-9)  # (B,)
+    order = np.argsort(-matches.alarm_scores, kind="stable")
+    alarms = np.cumsum(weights[:, matches.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
+    scores = np.append(matches.alarm_scores[order], -np.inf)
     too_many = (alarms > allowed[:, None]).sum(axis=1)
     loudest_silenced = scores[len(order) - too_many]  # (B,); -inf where every alarm may stay
-    found = after.found_scores[None, :] > loudest_silenced[:, None]
-    return (
-        _weighted_share(np.broadcast_to(before.found_at(baseline_threshold), found.shape), before, weights),
-        _weighted_share(found, after, weights),
-    )
-
-
-def _alarms(matches: Matches, threshold: float, weights: Weights) -> NDArray[np.int64]:
-    return weights[:, matches.alarm_pictures[matches.alarm_scores >= threshold]].sum(axis=1)
+    return _weighted_share(matches.found_scores[None, :] > loudest_silenced[:, None], matches, weights)
 
 
 def _weighted_share(found: NDArray[np.bool_], matches: Matches, weights: Weights) -> Floats:

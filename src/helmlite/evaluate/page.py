@@ -183,7 +183,7 @@ def _reported_on(report: RunReport) -> str:
     if used is not None:
         heads = "" if used.bare_heads is None else f", {used.bare_heads} of them bare heads"
         text += f" on the {used.pictures} pictures of {used.source} ({used.split}): {used.boxes} boxes{heads}"
-    text += ". Recall at as many false alarms per 100 tuning pictures as the baseline has there."
+    text += ". Recall with as many false alarms on the tuning pictures in every row."
     conditions = ", ".join(f"{key} {value}" for key, value in report.measured_on.items())
     return f"{text} Latency: {conditions}." if conditions else text
 

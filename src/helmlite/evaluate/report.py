@@ -37,7 +37,7 @@ class Measured:
 
     name:              how the row is called: "FP32 at 640", "prune", "OpenVINO INT8"
     map_ci95:          95 % interval of map on the reported pictures, in [0, 1]
-    recall_no_helmet:  at as many false alarms per 100 pictures as the baseline has on `val`
+    recall_no_helmet:  at the threshold with as many false alarms on `val` as every other row has there
     latency_ms_median: on the target, interleaved with the baseline
     speedup:           baseline's latency over this one's, from interleaved runs
     size_bytes:        only the files that the target loads

@@ -22,10 +22,19 @@ from helmlite.detections import Image
 from helmlite.detector.detector import Log
 from helmlite.detector.zoo import MODELS
 from helmlite.evaluate.cost import Factor
-from helmlite.evaluate.errors import HeadChanges, match_class
+from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
 from helmlite.evaluate.gallery import Crop, cut_crops
-from helmlite.evaluate.gate import FAILED, PASSED, UNDECIDED, GateVerdict, changes_at, judge, operating_point
+from helmlite.evaluate.gate import (
+    FAILED,
+    PASSED,
+    UNDECIDED,
+    GateVerdict,
+    OperatingPoint,
+    changes_at,
+    judge,
+    operating_point,
+)
 from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line, write_report
 from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.resolution import resolvable_loss
@@ -40,7 +49,7 @@ from helmlite.job.measure import (
     export_defects,
     fidelity_of,
     look,
-    recall_at_equal_alarms,
+    recall_at_alarms,
     speedup_factors,
 )
 from helmlite.job.peers import stock_nncf
@@ -141,7 +150,7 @@ def _chosen(
     seen: dict[str, Seen],
     timings: dict[str, PredictorTiming],
 ) -> tuple[Candidate, GateVerdict]:
-    """The fastest way of running the finished detector that passes the gate; else the one that comes closest to it."""
+    """The fastest way of running the finished detector that passes the gate; else the fastest with the best verdict."""
     settings, baseline = prepared.settings, candidates[0]
     judged = []
     for item in finished(candidates, prepared.target.precisions):
@@ -171,7 +180,8 @@ def _report(
 ) -> RunReport:
     baseline = candidates[0]
     before, after = seen[baseline.name], seen[result.name]
-    rows = {item.name: _row(prepared, item, seen, timings, parities, baseline) for item in candidates}
+    point = _operating_point(prepared, before, after)
+    rows = {item.name: _row(prepared, item, seen, timings, parities, baseline, point) for item in candidates}
     chain = [item for item in candidates if item.in_chain]
     if result.in_chain:
         chain = chain[: chain.index(result) + 1]
@@ -192,7 +202,7 @@ def _report(
         speedup=whole,
         speedup_factors=_factors(chain, timings),
         map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed),
-        heads=_head_changes(prepared, before, after),
+        heads=None if point is None else changes_at(point, before.test, after.test, prepared.test),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
         notes=(*prepared.settings.notes, *_notes(prepared), *gains, *export_defects(candidates, parities)),
@@ -219,6 +229,7 @@ def _row(
     timings: dict[str, PredictorTiming],
     parities: dict[str, Parity],
     baseline: Candidate,
+    point: OperatingPoint | None,
 ) -> Measured:
     timing, found = timings[item.name].network, seen[item.name]
     return Measured(
@@ -226,7 +237,9 @@ def _row(
         map=found.accuracy.map,
         map50=found.accuracy.map50,
         map75=found.accuracy.map75,
-        recall_no_helmet=recall_at_equal_alarms(seen[baseline.name], found, prepared.val, prepared.test),
+        recall_no_helmet=None
+        if point is None
+        else recall_at_alarms(found, point.alarms_per_100, prepared.val, prepared.test),
         latency_ms_median=timing.median_ms,
         latency_ms_p95=timing.p95_ms,
         size_bytes=item.size_bytes,
@@ -250,12 +263,12 @@ def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) ->
     return speedup_factors([(item.name, item.cause) for item in chain], timings)
 
 
-def _head_changes(prepared: Prepared, before: Seen, after: Seen) -> HeadChanges | None:
+def _operating_point(prepared: Prepared, before: Seen, after: Seen) -> OperatingPoint | None:
+    """Where all rows are compared: the gate's point for the baseline and the result; None without bare heads."""
     labels = labels_of_role(prepared.val.classes, "no_helmet")
     if not labels:
         return None
-    matches = match_class(before.val, prepared.val, labels), match_class(after.val, prepared.val, labels)
-    return changes_at(operating_point(*matches), before.test, after.test, prepared.test)
+    return operating_point(*(match_class(item.val, prepared.val, labels) for item in (before, after)))
 
 
 def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> tuple[Crop, ...]:

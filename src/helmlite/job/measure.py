@@ -19,9 +19,8 @@ from helmlite.evaluate.accuracy import (
     save_predictions,
 )
 from helmlite.evaluate.cost import Factor
-from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.errors import match_class, threshold_for_alarms
 from helmlite.evaluate.fidelity import Fidelity, Parity, measure_fidelity
-from helmlite.evaluate.gate import changes_at, operating_point
 from helmlite.export.parity import measure_parity
 from helmlite.job.candidates import Candidate
 from helmlite.runtime.bench import PredictorTiming
@@ -46,14 +45,11 @@ def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path) 
     return Seen(found[0], found[1], measure_accuracy(found[1], test))
 
 
-def recall_at_equal_alarms(baseline: Seen, candidate: Seen, val: Dataset, test: Dataset) -> float | None:
-    """Recall of no_helmet on test, at the thresholds that give equal false alarms on val; None without the role."""
+def recall_at_alarms(found: Seen, alarms_per_100: float, val: Dataset, test: Dataset) -> float | None:
+    """Recall of no_helmet on test, at the threshold with so many false alarms on val; None without such heads."""
     labels = labels_of_role(val.classes, "no_helmet")
-    if not labels:
-        return None
-    point = operating_point(match_class(baseline.val, val, labels), match_class(candidate.val, val, labels))
-    changes = changes_at(point, baseline.test, candidate.test, test)
-    return None if changes is None else changes.candidate_recall
+    threshold = threshold_for_alarms(match_class(found.val, val, labels), alarms_per_100)
+    return match_class(found.test, test, labels).recall_at(threshold)
 
 
 def speedup_factors(chain: Sequence[tuple[str, str]], timings: Mapping[str, PredictorTiming]) -> tuple[Factor, ...]:
