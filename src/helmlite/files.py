@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -23,3 +24,37 @@ def write_whole(path: Path, content: bytes | str) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def put_in_place(made: Path, folder: Path, before: Path) -> None:
+    """Renames the folder `made` to `folder`; what was there goes to `before` and is then removed.
+
+    Where the second rename fails it comes back.  A kill between the two leaves both beside the place: nothing is lost.
+    All three lie on one disk.
+    """
+    if folder.exists():
+        folder.rename(before)
+    try:
+        made.rename(folder)
+    except OSError:
+        if before.exists() and not folder.exists():
+            before.rename(folder)
+        raise
+    if before.exists():
+        shutil.rmtree(before)
+
+
+def check_writable(*paths: Path | None) -> None:
+    """Raises ValueError where a file could not be made there: before the work whose result it is to hold.
+
+    None is no path.
+    """
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the name of a file.")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"{path}: the folder {path.absolute().parent} does not exist.")
+        if not os.access(path.absolute().parent, os.W_OK):
+            raise ValueError(f"{path}: its folder cannot be written to.")

@@ -43,10 +43,24 @@ def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, 
     assert len(read_provenance(out)["data_sha256"]) == 64
 
 
+def test_finetune_writes_over_no_other_checkpoint(made: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    save_checkpoint(load_checkpoint(made / "model"), precious, {"technique": "finetune", "seed": 0, "epochs": 40})
+    before = {path.name: path.read_bytes() for path in precious.iterdir()}
+    for out in (precious, made / "model"):
+        done = helmlite_command("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out)
+        assert done.returncode == 2
+        assert "holds a checkpoint made otherwise" in done.stderr
+        assert len(done.stderr.strip().splitlines()) == 1
+    assert {path.name: path.read_bytes() for path in precious.iterdir()} == before
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["MODEL", "--data", "DATA", "--minutes", "inf"], "at least 1 epoch or some minutes; got None, inf"),
+        (["MODEL", "--data", "DATA", "--epochs", "1", "--input-size", "100"], "--input-size must be a multiple of 32"),
         (["none.pt", "--data", "DATA", "--epochs", "1"], "none.pt: no such file"),
         (["MODEL", "--data", "none.yaml", "--epochs", "1"], "none.yaml: no such file"),
         (["MODEL", "--data", "DATA"], "needs --minutes or --epochs"),

@@ -195,6 +195,30 @@ def test_what_the_clock_finds_slower_stays(ranks: str, data: Dataset, tmp_path: 
     assert "slower as a chain" in lines[0]
 
 
+@pytest.mark.slow
+def test_no_chain_stays_that_the_clock_has_not_timed(data: Dataset, tmp_path: Path) -> None:
+    """A target on which the chains of every second convolution are slow, so that each round brings in new slow ones."""
+    detector = detector_named("tiny")
+    whole = [cost.path for cost in conv_costs(detector.network, shape_trace(detector.network, SIZE))]
+    slow = set(whole[::2])
+
+    def clock(detectors: Sequence[Detector], input_size: int) -> Sequence[LayerTimes]:
+        times = []
+        for item in detectors:
+            paths = [cost.path for cost in conv_costs(item.network, shape_trace(item.network, input_size))]
+            of_chain = {path: 2.0 if path.rpartition(".")[0] in slow else 0.1 for path in paths}
+            times.append(LayerTimes(of_chain if item.edits else dict.fromkeys(paths, 1.0), 1.0))
+        return times
+
+    lines: list[str] = []
+    given = replace(context(detector, data, tmp_path, lines), layer_clock=clock)
+    edit = LowRank(ranks="budget", macs_ratio=0.7, images=8).apply(detector, given).edits[0]
+    assert isinstance(edit, Factorize)
+    assert edit.layers
+    assert not slow & set(edit.layers)
+    assert "0.7 was asked for, and no more chains are faster" in lines[-1]
+
+
 def test_nothing_to_gain_is_an_error(data: Dataset, tmp_path: Path) -> None:
     detector = detector_named("tiny")
     with pytest.raises(ValueError, match=r"no convolution gets cheaper \(.*no cheaper"):

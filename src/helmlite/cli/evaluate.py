@@ -58,9 +58,11 @@ def evaluate_model(
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness
     from helmlite.evaluate.terminal import show_accuracy, show_robustness
+    from helmlite.files import check_writable
 
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is a number of pictures, at least 1; got {limit}.")
+    check_writable(json_file, predictions_file)
     roles = parse_role_options(role or [])
     loaded = load_dataset(data, split)
     opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)
@@ -137,7 +139,9 @@ def open_model(
         return _open_detector(model, runtime, threads, input_size)
     if runtime == PYTORCH:
         raise ValueError(f"{model} runs in onnxruntime or openvino; --runtime pytorch is for a .pt or a checkpoint.")
-    return _open_artifact(path, runtime, threads, precision, input_size, with_roles(classes) if is_onnx else (), layout)
+    if not is_onnx and (classes or layout):
+        raise ValueError(f"--{'classes' if classes else 'layout'} is for an .onnx file; a bundle says this itself.")
+    return _open_artifact(path, runtime, threads, precision, input_size, with_roles(classes), layout)
 
 
 def evaluation_json(
@@ -226,10 +230,12 @@ def _open_detector(model: str, runtime: str | None, threads: int | None, input_s
             f'{model} is a detector of PyTorch, which is not installed here: pip install "helmlite[compress]" '
             f"({error}). A bundle or an .onnx file needs no PyTorch."
         ) from error
+    from helmlite.runtime.preprocess import check_input_size
+
     if threads is not None and threads < 1:
         raise ValueError(f"--threads is at least 1; got {threads}.")
     detector = load_detector(model)
-    size = input_size or detector.architecture.input_size
+    size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
     if runtime not in (None, PYTORCH):
         return _open_exported(model, detector, runtime, threads, size)
     if threads is not None:

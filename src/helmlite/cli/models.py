@@ -59,9 +59,10 @@ def inspect(
     from helmlite.compress.load import load_detector
     from helmlite.compress.redundancy import draw_layers, inspect_layers
     from helmlite.detector.macs import count_macs, count_parameters
+    from helmlite.runtime.preprocess import check_input_size
 
     detector = load_detector(model)
-    size = input_size or detector.architecture.input_size
+    size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
     layers = inspect_layers(detector, size)
     table = Table("layer", "kind", "kernel", "params", "bytes", "MACs, M", "ms", "rank", "silent", "INT8 dB")
     for layer in layers:

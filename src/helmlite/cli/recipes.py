@@ -58,11 +58,11 @@ def show(
     from helmlite.compress.recipe import load_recipe
     from helmlite.job.show import show_recipe
     from helmlite.job.target import load_target
+    from helmlite.runtime.preprocess import check_input_size
 
     recipe, place, detector = load_recipe(name, minutes=1.0), load_target(target), load_detector(model)
-    size = input_size or recipe.input_size or detector.architecture.input_size
-    if size < 32 or size % 32:
-        raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
+    sizes = (input_size, recipe.input_size, detector.architecture.input_size)
+    size = check_input_size(next(item for item in sizes if item is not None))
     rows = show_recipe(recipe, detector, place, size, lambda line: print(line, flush=True))
     table = Table("step", "convolutions", "modules changed", "MACs, G", "parameters", "bytes", title=recipe.purpose)
     for row in rows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -146,17 +146,17 @@ def finetune(
 
     import helmlite
     from helmlite.cli.errors import going_on_later
-    from helmlite.compress.checkpoint import save_checkpoint
+    from helmlite.compress.checkpoint import check_free, save_checkpoint
     from helmlite.compress.distill import Distill
     from helmlite.compress.load import load_detector
     from helmlite.compress.technique import Context
     from helmlite.data.load import load_dataset, match_classes, readable
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
+    from helmlite.detector.fit_state import detector_sha256
+    from helmlite.runtime.preprocess import check_input_size
 
     if minutes is None and epochs is None:
         raise ValueError("finetune needs --minutes or --epochs.")
-    if out.exists() and not (out / "architecture.json").is_file() and any(out.iterdir()):
-        raise ValueError(f"{out}: holds other files; give --out a new folder.")
     roles = parse_role_options(role or [])
     detector = load_detector(model)
     pictures, problems = readable(load_dataset(data, "train"))
@@ -166,13 +166,15 @@ def finetune(
     detector = detector.with_classes(with_given_roles(detector.classes, roles))
     pictures = replace(pictures, classes=with_given_roles(pictures.classes, roles))
     pictures = match_classes(pictures, detector.classes)
-    size = input_size or detector.architecture.input_size
+    size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
+    about: dict[str, Any] = {"technique": "finetune", "model": model, "model_sha256": detector_sha256(detector)}
+    about |= {"data_sha256": pictures.sha256(), "seed": seed, "minutes": minutes, "epochs": epochs}
+    about |= {"input_size": size, "helmlite": helmlite.__version__}
+    check_free(out, about)
     workspace = out.with_name(f"{out.name}.work")
     context = Context(pictures, detector, size, seed, workspace, device=device)
     with going_on_later():
         trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
-    about = {"technique": "finetune", "model": model, "data_sha256": pictures.sha256(), "seed": seed}
-    about |= {"minutes": minutes, "epochs": epochs, "input_size": size, "helmlite": helmlite.__version__}
     save_checkpoint(trained, out, about)
     print(f"trained on {len(pictures)} pictures at {size} px: {out}")
 

@@ -12,7 +12,6 @@ that changes what a layer does is found before anything is measured.
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -40,7 +39,7 @@ from helmlite.compress.separable import SplitDepthwise
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
-from helmlite.files import write_whole
+from helmlite.files import put_in_place, write_whole
 from helmlite.runtime.decode import HeadLayout
 
 FORMAT = 1
@@ -76,9 +75,21 @@ def save_checkpoint(detector: Detector, folder: Path, provenance: Mapping[str, A
         tensors, shared = _stored_once(detector.network)
         write_whole(made / "weights.safetensors", save(tensors, {"shared": json.dumps(shared)}))
         _write(made / "provenance.json", dict(provenance))
-        if folder.exists():
-            shutil.rmtree(folder)
-        made.rename(folder)
+        put_in_place(made, folder, Path(temporary) / "before")
+
+
+def check_free(folder: Path, provenance: Mapping[str, Any]) -> None:
+    """Raises ValueError where something is at `folder` that saving there would destroy: anything but a checkpoint with
+    this very provenance."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if is_checkpoint(folder) and (folder / "provenance.json").is_file():
+        known = read_provenance(folder)
+        different = [name for name, value in provenance.items() if known.get(name) != value]
+        if not different:
+            return
+        raise ValueError(f"{folder}: holds a checkpoint made otherwise (other {different[0]}); choose a new folder.")
+    raise ValueError(f"{folder}: exists and is not a checkpoint of this command; choose a new folder.")
 
 
 def load_checkpoint(folder: Path) -> Detector:

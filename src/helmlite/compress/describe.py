@@ -21,8 +21,8 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
         "Zhu and Gupta 2017, arXiv 1710.01878 (gradual)",
         "Shen 2022, HALP, arXiv 2110.10811 (latency)",
     ),
-    "drop_block": ("Chen and Zhao 2018, Shallowing deep networks, IEEE TPAMI 41 (layers by what they add)",),
-    "drop_scale": ("Lin 2017, Feature Pyramid Networks, arXiv 1612.03144 (the scales)",),
+    "drop_block": ("Veit 2016, Residual networks behave like ensembles, arXiv 1605.06431",),
+    "drop_scale": ("Lin 2017, RetinaNet, arXiv 1708.02002, section 4 (which size belongs to which scale)",),
     "sparsify": (
         "Han 2015, arXiv 1506.02626 (magnitude)",
         "Zhu and Gupta 2017, arXiv 1710.01878 (gradual)",
@@ -55,10 +55,12 @@ PAPERS: Mapping[str, tuple[str, ...]] = {
     "equalize": ("Nagel 2019, arXiv 1906.04721, section 4.1",),
     "quantize": (
         "Jacob 2018, arXiv 1712.05877",
+        "Migacz 2017, 8-bit inference with TensorRT, GTC talk S7310 (entropy)",
         "Nagel 2019, arXiv 1906.04721, section 4.2 (biases)",
         "Nagel 2020, AdaRound, arXiv 2004.10568 (adaround)",
+        "Cai 2020, ZeroQ, arXiv 2001.00281 (max_drop: how sensitive a part is)",
     ),
-    "weight_only": ("Han 2016, Deep Compression, arXiv 1510.00149", "Frantar 2023, GPTQ, arXiv 2210.17323 (groups)"),
+    "weight_only": ("Dettmers 2023, arXiv 2212.09720 (groups)",),
 }
 
 

@@ -41,6 +41,10 @@ from helmlite.files import write_whole
 
 MEASURES = ("loss", "map", "none")
 _BATCH = 8
+_NOTHING_LABELLED = (
+    "drop_block: none of the pictures that it would measure on has a label; name the blocks with `paths`, or give "
+    'measure = "none".'
+)
 _UNKNOWN = (-math.inf, 0)  # a price: comes first
 
 
@@ -82,6 +86,11 @@ class DropBlock:
     def stand_in(self) -> DropBlock:
         """As many blocks, or as many multiply-accumulates, without looking at pictures."""
         return replace(self, measure="none")
+
+    @property
+    def uses_val(self) -> bool:
+        """Blocks that are not named are searched for there."""
+        return not self.paths and self.measure != "none"
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector without those blocks.
@@ -141,6 +150,8 @@ class DropBlock:
         if self.measure == "map":
             chosen = np.random.default_rng(context.seed).permutation(len(data))[: self.images]
             subset = data.subset(chosen)
+            if not any(len(sample.labels) for sample in subset):
+                raise ValueError(_NOTHING_LABELLED)
 
             def lost_accuracy(network: nn.Module) -> float:
                 predict = replace(detector, network=network).predictor(context.input_size)
@@ -149,6 +160,8 @@ class DropBlock:
             return lost_accuracy
         family, device = family_of(detector), training_device(context.device)
         batches = list(plain_batches(data, context.input_size, self.images, _BATCH, context.seed))
+        if not any(len(item.targets) for item in batches):
+            raise ValueError(_NOTHING_LABELLED)
 
         def loss(network: nn.Module) -> float:
             task = family.task_loss(detector.architecture, network, epochs=1)

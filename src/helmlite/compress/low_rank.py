@@ -43,7 +43,7 @@ from helmlite.detector.macs import count_macs
 
 METHODS = ("auto", *DECOMPOSITIONS)
 RANKS = ("energy", "vbmf", "budget")
-_CLOCK_ROUNDS = 2  # with a budget: what turned out slower is left, and the others make up for it
+_CLOCK_ROUNDS = 2  # with a budget: so many times others make up for what turned out slower
 _LOSSES = tuple(0.005 * 1.25**step for step in range(24))  # shares of a kernel's energy, up to 0.85, for a budget
 
 
@@ -105,7 +105,7 @@ class LowRank:
             raise ValueError(f"low_rank: no convolution gets cheaper ({told(left)}). Ask for less energy or min_gain.")
         changed = factorized(detector, layers, chosen)
         correct_statistics(detector, changed, self.images, context)
-        context.log(_line(detector, layers, chosen, left, context))
+        context.log(_line(detector, layers, chosen, left, context, self.macs_ratio))
         return changed
 
     def _measured_choice(
@@ -115,7 +115,8 @@ class LowRank:
         options = {path: self._options(layer, context) for path, layer in layers.items()}
         slower: set[str] = set()
         chosen = self._choice(detector, layers, options, context)
-        for _ in range(_CLOCK_ROUNDS if self.ranks == "budget" else 1):
+        rounds = _CLOCK_ROUNDS if self.ranks == "budget" else 0
+        for turn in range(rounds + 1):
             if context.layer_clock is None or not chosen:
                 break
             lengths = {path: len(links_of(layers[path].conv, way.method, way.ranks)) for path, way in chosen.items()}
@@ -124,7 +125,7 @@ class LowRank:
                 break
             slower |= found
             chosen = {path: way for path, way in chosen.items() if path not in slower}
-            if self.ranks == "budget":
+            if turn < rounds:  # after the last measurement nothing comes in that was not timed
                 rest = {path: ways for path, ways in options.items() if path not in slower}
                 chosen = self._choice(detector, layers, rest, context, is_strict=False)
         return chosen, slower
@@ -296,11 +297,15 @@ def _line(
     chosen: Mapping[str, Option],
     left: Mapping[str, int],
     context: Context,
+    asked: float | None,
 ) -> str:
     saved = sum(layers[path].macs - way.macs for path, way in chosen.items())
     ratio = 1 - saved / count_macs(detector.network, context.input_size)
     methods = told(Counter(way.method for way in chosen.values()))
+    missed = ""
+    if asked is not None and ratio > asked + 1e-9:
+        missed = f" ({asked:g} was asked for, and no more chains are faster)"
     return (
-        f"low_rank: {len(chosen)} convolutions split ({methods}), {ratio:.1%} of the multiply-accumulates left; "
-        f"left as they were: {told(left)}"
+        f"low_rank: {len(chosen)} convolutions split ({methods}), {ratio:.1%} of the multiply-accumulates left"
+        f"{missed}; left as they were: {told(left)}"
     )

@@ -140,6 +140,11 @@ class Prune:
         """How many rounds there are."""
         return (1 if self.schedule == "one_shot" else _ROUNDS) if self.rounds is None else self.rounds
 
+    @property
+    def uses_val(self) -> bool:
+        """Sensitivity is measured on the tuning pictures."""
+        return self.ranking == "sensitivity"
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels.
 

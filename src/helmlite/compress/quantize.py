@@ -131,6 +131,11 @@ class Quantize:
         """The same rounding from a handful of pictures: no learned rounding, no layer tried in float."""
         return replace(self, pictures=_FEW_PICTURES, correct_biases=False, rounding="nearest", max_drop=None)
 
+    @property
+    def uses_val(self) -> bool:
+        """Which parts stay in float is chosen there where `max_drop` is given."""
+        return self.max_drop is not None
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fake quantization inside.
 

@@ -12,13 +12,15 @@
     technique = "distill"
     share = 1.0          # of the minutes that the command line gives
 
-A step's checkpoint is keyed by everything that went into it: the detector, the data, the seed and all steps before.
-A changed last step reruns only itself.
+A step's checkpoint is keyed by everything that went into it: the detector, the teacher, the pictures that it looks at,
+the seed and all steps before.  A changed last step reruns only itself.  Which checkpoints are those of the latest run
+is written beside them (`step_folders`), since those of other settings stay there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 import time
@@ -32,10 +34,11 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import helmlite
 from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
 from helmlite.compress.order import check_order
-from helmlite.compress.technique import Context, Technique, WithOutside
+from helmlite.compress.technique import ChoosesOnVal, Context, Technique, WithOutside
 from helmlite.compress.techniques import TECHNIQUES
 from helmlite.detector.detector import Detector
-from helmlite.detector.fit_state import seconds_trained
+from helmlite.detector.fit_state import detector_sha256, seconds_trained
+from helmlite.files import write_whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,6 +46,7 @@ else:
     import tomli as tomllib
 
 _STEP_HEADER = re.compile(r"\s*\[\[\s*step\s*\]\]")
+_ORDER_FILE = "order.json"
 _KEYS = frozenset({"name", "purpose", "input_size", "step"})
 
 
@@ -131,18 +135,34 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
 def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context, folder: Path) -> list[StepResult]:
     """The detector after every step, oldest first.  Steps whose checkpoint is in `folder` are not done again."""
     key = _starting_key(detector, context)
+    keys = []
+    for step in steps:
+        key = hashlib.sha256(f"{key} {_said(step, context)} {helmlite.__version__}".encode()).hexdigest()
+        keys.append(key)
+    places = [folder / f"{number}-{step.name}-{keys[number - 1][:12]}" for number, step in enumerate(steps, start=1)]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / _ORDER_FILE, json.dumps([place.name for place in places]))
     results: list[StepResult] = []
-    for index, step in enumerate(steps, start=1):
-        key = hashlib.sha256(f"{key} {_said(step)} {helmlite.__version__}".encode()).hexdigest()
-        place = folder / f"{index}-{step.name}-{key[:12]}"
+    for step, place, key in zip(steps, places, keys, strict=True):
         results.append(_one_step(step, results[-1].detector if results else detector, context, place, key))
     return results
 
 
-def _said(step: Technique) -> str:
-    """All that a step is made of: its settings, and the content of what they point to."""
-    outside = step.outside_sha256() if isinstance(step, WithOutside) else ""
-    return f"{step!r} {outside}" if outside else repr(step)
+def step_folders(folder: Path) -> list[Path]:
+    """The checkpoints of the latest run in a folder of steps, in order; only those that are finished."""
+    path = folder / _ORDER_FILE
+    if not path.is_file():
+        return []
+    places = [folder / name for name in json.loads(path.read_text(encoding="utf-8"))]
+    return [place for place in places if is_checkpoint(place)]
+
+
+def _said(step: Technique, context: Context) -> str:
+    """All that a step is made of: its settings, the content of what they point to, and the pictures it chooses by."""
+    parts = [repr(step), step.outside_sha256() if isinstance(step, WithOutside) else ""]
+    if isinstance(step, ChoosesOnVal) and step.uses_val and context.val is not None:
+        parts.append(f"val {context.val.sha256()}")
+    return " ".join(part for part in parts if part)
 
 
 def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:
@@ -166,6 +186,11 @@ def _starting_key(detector: Detector, context: Context) -> str:
     for name, tensor in detector.network.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    if detector.edits:  # some change what is computed and no tensor
+        digest.update(json.dumps([(edit.kind, edit.to_json()) for edit in detector.edits]).encode())
+    original = context.original
+    if original is not detector:
+        digest.update(detector_sha256(original).encode())
     return digest.hexdigest()
 
 

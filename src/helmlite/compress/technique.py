@@ -80,6 +80,16 @@ class WithOutside(Protocol):
 
 
 @runtime_checkable
+class ChoosesOnVal(Protocol):
+    """A technique that may choose what it does by looking at the tuning pictures."""
+
+    @property
+    def uses_val(self) -> bool:
+        """Whether it does so with these settings: other tuning pictures may then give another detector."""
+        ...
+
+
+@runtime_checkable
 class WithStandIn(Protocol):
     """A technique that trains, or looks at many pictures, and can say what it will make without that."""
 

@@ -70,6 +70,11 @@ def match_classes(dataset: Dataset, classes: Sequence[Class]) -> Dataset:
     return dataset.with_classes(tuple(classes), index_of)
 
 
+def count_boxes(dataset: Dataset) -> int:
+    """Labelled boxes of all classes."""
+    return sum(len(sample.labels) for sample in dataset)
+
+
 def readable(dataset: Dataset) -> tuple[Dataset, list[str]]:
     """The data set without the pictures or labels that cannot be read, and "path: why" for each of those.
 

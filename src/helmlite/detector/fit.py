@@ -92,7 +92,9 @@ class FitSettings:
     unlabelled_share: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.epochs is not None and self.epochs < 1) or (self.minutes is not None and self.minutes <= 0):
+        if (self.epochs is not None and self.epochs < 1) or (
+            self.minutes is not None and not 0 < self.minutes < math.inf
+        ):
             raise ValueError(f"Training needs at least 1 epoch or some minutes; got {self.epochs}, {self.minutes}.")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"Unknown optimizer '{self.optimizer}'; known are {', '.join(OPTIMIZERS)}.")

@@ -99,7 +99,8 @@ def _gate(report: RunReport) -> str:
     gate = report.gate
     units = "" if gate.units == gate.pictures else f" in {gate.units} scenes"
     lead = (
-        f"Judged on {gate.pictures} pictures{units} of the {gate.split} split, which is not trained on. "
+        f"Judged on {gate.pictures} pictures{units} of the {gate.split} split, which is not trained on; "
+        "thresholds and the precision that ships are chosen on it. "
         f"{gate.resamples} paired draws, seed {gate.seed}. Passed: the upper end of the 95 % interval of the loss is "
         "at most the margin; failed: the lower end is above it; else undecided."
     )
@@ -203,11 +204,13 @@ def _speedup(report: RunReport) -> str:
     if measured and together:
         apart = f", {abs(together / measured - 1) * 100:.1f} % {'above' if together > measured else 'below'} it"
     lead = (
-        f"Each factor was measured on its own. Together they make {figures.times(together)}; measured end to end: "
+        "Each factor is the ratio of two rows, all timed in turn in one run. Together they make "
+        f"{figures.times(together)}; the baseline and the result alone, timed once more: "
         f"{figures.times(measured)}{apart}."
     )
     table = (
-        '<table><tr><th>factor</th><th>times faster</th><th>latency</th><th class="text">measured as</th></tr>'
+        "<table><tr><th>factor</th><th>times faster</th><th>latency, in this order</th>"
+        '<th class="text">measured as</th></tr>'
         f"{rows}</table>"
     )
     bar = factor_bar(factors, measured)

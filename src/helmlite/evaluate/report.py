@@ -104,8 +104,8 @@ class RunReport:
     data:            the splits used; the reported figures come from the one whose purpose is "reported"
     steps:           a row for each step, in order, the baseline left out
     references:      rows to be held against: the best that needs no training, a native nano
-    speedup:         measured, result against baseline, interleaved
-    speedup_factors: input size, structure, activation, precision: each measured on its own
+    speedup:         result against baseline, in a run of these two alone
+    speedup_factors: input size, structure, activation, precision: ratios of rows timed in turn in another run
     map_loss_ci95:   95 % interval of the loss of mAP50-95 on the reported pictures, points, negative for a gain
     heads:           heads lost and won on the reported pictures, at the thresholds chosen on `val`
     gate:            the verdict on the tuning pictures

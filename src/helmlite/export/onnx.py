@@ -3,7 +3,7 @@
 PyTorch's TorchScript-based exporter (`dynamo=False`) is used: it records the operators as the forward code calls them,
 fake quantization included; it takes a second where the newer one takes fifteen, which also cannot follow the hooks
 without a detour; and it is the same from PyTorch 2.4 to 2.14.  Its deprecation warnings are kept from the user, and
-a run compares every file with PyTorch before it measures anything (`job.measure.check_exports`).
+a run compares every file with PyTorch (`job.measure.check_exports`, and what else a bundle holds in `job.compress`).
 """
 
 from __future__ import annotations

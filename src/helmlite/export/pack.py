@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from helmlite.compress.rounding.quantization_plan import QuantizationPlan, staye
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
 from helmlite.export.openvino import export_openvino
+from helmlite.files import put_in_place
 from helmlite.runtime.bundle import (
     Bundle,
     BundleFile,
@@ -91,7 +91,7 @@ def write_bundle(
             provenance={**_made_with(detector), **(provenance or {})},
         )
         write_manifest(made, manifest)
-        _put_in_place(made, folder, Path(temporary) / "before")
+        put_in_place(made, folder, Path(temporary) / "before")
     return read_bundle(folder)
 
 
@@ -117,20 +117,6 @@ def _export(
         _WRITERS[runtime](detector, made / paths[0], input_size, output)
         files.update({path: describe_file(made / path) for path in paths})
     return files
-
-
-def _put_in_place(made: Path, folder: Path, before: Path) -> None:
-    """Renames; what was at `folder` goes to `before`, and comes back where the second rename fails."""
-    if folder.exists():
-        folder.rename(before)
-    try:
-        made.rename(folder)
-    except OSError:
-        if before.exists() and not folder.exists():
-            before.rename(folder)
-        raise
-    if before.exists():
-        shutil.rmtree(before)
 
 
 def _default_thresholds(detector: Detector) -> Thresholds:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import helmlite
 from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.teaching.unlabelled import unlabelled_pictures
-from helmlite.compress.technique import Context
+from helmlite.compress.technique import ChoosesOnVal, Context
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
@@ -41,6 +43,7 @@ from helmlite.evaluate.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
+from helmlite.export.parity import measure_parity
 from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
 from helmlite.job.curves import training_curves
 from helmlite.job.measure import (
@@ -56,7 +59,7 @@ from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare, steps_for_this_machine
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
-from helmlite.runtime.bundle import read_bundle
+from helmlite.runtime.bundle import Bundle, read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
 
 _ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
@@ -85,10 +88,20 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     )
     baseline = candidates[0]
     result, gate = _chosen(prepared, candidates, seen, timings)
+    log("speed: the baseline and the result alone, once more")
+    again = time_predictors(
+        {item.name: item.predictor for item in (baseline, result)},
+        _pictures(prepared.val, _TIMED_PICTURES),
+        _ROUNDS,
+        _WARMUP,
+    )
+    whole = ratio(again[baseline.name].network, again[result.name].network).value
     minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
     gains = tuple(item.in_words() for item in _gains(prepared, steps, log))
-    report = _report(prepared, candidates, seen, timings, parities, result, gate, minutes, gains)
-    _write_result(prepared, result, seen[result.name], report, log)
+    report = _report(prepared, candidates, seen, timings, parities, result, gate, whole, minutes, gains)
+    bundle = _write_result(prepared, result, seen[result.name], report)
+    report = replace(report, notes=(*report.notes, *_other_files(prepared, result, bundle)))
+    log(verdict_line(report))
     write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
     return report
 
@@ -133,9 +146,10 @@ def _context(prepared: Prepared, log: Log) -> Context:
 
 def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
     log(f"accuracy: {item.name}")
-    pictures = hashlib.sha256(f"{prepared.hashes['val']} {prepared.hashes['test']}".encode()).hexdigest()[:12]
     row = item.name.replace(" ", "-").replace(".", "").lower()
-    folder = prepared.settings.out / "predictions" / f"{row}-{pictures}"  # other pictures: looked at again
+    about = json.dumps([prepared.hashes["val"], prepared.hashes["test"], item.predictor.identity()], sort_keys=True)
+    key = hashlib.sha256(about.encode()).hexdigest()[:12]  # other pictures, weights or runtime: looked at again
+    folder = prepared.settings.out / "predictions" / f"{row}-{key}"
     return look(item.predictor, prepared.val, prepared.test, folder)
 
 
@@ -175,6 +189,7 @@ def _report(
     parities: dict[str, Parity],
     result: Candidate,
     gate: GateVerdict,
+    whole: float,
     minutes: float,
     gains: tuple[str, ...],
 ) -> RunReport:
@@ -187,7 +202,6 @@ def _report(
         chain = chain[: chain.index(result) + 1]
     else:
         chain = [*(item for item in chain if item.precision == "f32"), result]
-    whole = ratio(timings[baseline.name].network, timings[result.name].network).value
     machine = read_machine()
     session = result.predictor.session
     return RunReport(
@@ -278,7 +292,7 @@ def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -
     return cut_crops(report.heads, before.test, after.test, prepared.test, labels)
 
 
-def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: RunReport, log: Log) -> None:
+def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: RunReport) -> Bundle:
     """The bundle for the box: the chosen artifact for every runtime, with thresholds chosen again on val."""
     write_bundle(
         prepared.settings.out / "bundle",
@@ -306,8 +320,26 @@ def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: Run
             "data": dict(report.hashes),
         },
     )
-    read_bundle(prepared.settings.out / "bundle")
-    log(f"{verdict_line(report)}")
+    return read_bundle(prepared.settings.out / "bundle")
+
+
+def _other_files(prepared: Prepared, result: Candidate, bundle: Bundle) -> list[str]:
+    """A line for each file of the bundle that another runtime loads: how far it is from the detector in PyTorch.
+
+    What was evaluated is the file of the target's own runtime (`check_exports` holds that one against PyTorch).
+    """
+    lines = []
+    for runtime in bundle.manifest.runtime_files:
+        if runtime == prepared.target.runtime:
+            continue
+        path = bundle.model_path(runtime)
+        found = measure_parity(result.detector, path, _pictures(prepared.val, _COMPARED_PICTURES), runtime)
+        lines.append(
+            f"The bundle's file for {runtime}, which was not evaluated, is on average "
+            f"{found.box_mean_pixels:.3f} pixels and {found.score_mean:.5f} in score from the detector in PyTorch; "
+            f"{found.matched:.0%} of its {found.boxes} boxes on {found.pictures} pictures match at IoU 0.95."
+        )
+    return lines
 
 
 def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
@@ -330,6 +362,20 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
         notes.append(
             f"{count} pictures without labels ({prepared.settings.unlabelled.name}) took part in the teacher's losses."
         )
+    for number, step in enumerate(prepared.recipe.steps, start=1):
+        if isinstance(step, ChoosesOnVal) and step.uses_val:
+            notes.append(
+                f"Step {number} ({step.name}) made choices by looking at the tuning pictures, on which the gate judges."
+            )
+    if prepared.skipped:
+        notes.append(
+            f"{len(prepared.skipped)} pictures could not be read and were left out: {_first(prepared.skipped)}."
+        )
+    for split, count in prepared.left_out.items():
+        if count:
+            notes.append(
+                f"{count} labelled boxes of {split} are of classes that the detector lacks; they were left out."
+            )
     public = MODELS.get(prepared.settings.model)
     if public is not None:
         notes.append(f"{public.name}: {public.licence}")
@@ -338,6 +384,11 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
             "figure is flattered, and a drop measured against it is an upper bound."
         )
     return tuple(notes)
+
+
+def _first(lines: Sequence[str], shown: int = 3) -> str:
+    more = f"; and {len(lines) - shown} more" if len(lines) > shown else ""
+    return "; ".join(line.rstrip(".") for line in lines[:shown]) + more
 
 
 def _model_name(settings: CompressSettings) -> str:
@@ -354,6 +405,8 @@ def _command(settings: CompressSettings) -> str:
     words += ["--max-drop", f"{settings.max_drop:g}", "--max-recall-drop", f"{settings.max_recall_drop:g}"]
     words += ["--minutes", f"{settings.minutes:g}", "--seed", str(settings.seed)]
     words += ["--unlabelled", settings.unlabelled.name] if settings.unlabelled else []
+    words += ["--export", "ultralytics-pt"] if settings.stock_pt else []
+    words += ["--device", settings.device] if settings.device != "auto" else []
     for name, role in settings.roles.items():
         words += ["--role", f"{role}={name}"]
     return shlex.join([*words, "--out", settings.out.name])

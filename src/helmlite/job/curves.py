@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from helmlite.compress.recipe import step_folders
 from helmlite.detector.fit_state import METRICS_NAME
 from helmlite.evaluate.report import Curve
 
@@ -14,11 +15,14 @@ _NOT_PARTS = frozenset({"epoch", "loss", "learning_rate", "seconds", "score"})
 def training_curves(steps: Path) -> tuple[Curve, ...]:
     """For each training the parts of its loss after every epoch, in the order of the steps.  steps: a run's folder."""
     found = []
-    for path in sorted(steps.glob(f"*.work/{METRICS_NAME}"), key=lambda item: int(item.parent.name.split("-", 1)[0])):
+    for place in step_folders(steps):
+        path = place.with_name(f"{place.name}.work") / METRICS_NAME
+        if not path.is_file():
+            continue
         epochs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         names = [name for name in epochs[0] if name not in _NOT_PARTS] if epochs else []
         lines = {name: tuple((float(item["epoch"]), float(item[name])) for item in epochs) for name in names}
-        number, technique = path.parent.name.split("-")[:2]
+        number, technique = place.name.split("-")[:2]
         if lines:
             found.append(Curve(f"{number}. {technique}", "epoch", "parts of the loss", lines))
     return tuple(found)

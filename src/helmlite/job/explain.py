@@ -8,16 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance
+from helmlite.compress.checkpoint import load_checkpoint, read_provenance
+from helmlite.compress.describe import described
+from helmlite.compress.recipe import step_folders
 from helmlite.detector.detector import Detector
 from helmlite.evaluate.report import JSON_NAME, Measured, RunReport, read_report, verdict_line
-
-_SAYS = {
-    "prune": "removed whole channels that matter least",
-    "activation": "replaced the activation by one that INT8 kernels run fast",
-    "distill": "trained the weights further",
-    "quantize": "rounded weights and values to 8 bits",
-}
 
 
 def explain(run: Path) -> list[str]:
@@ -26,7 +21,7 @@ def explain(run: Path) -> list[str]:
     if not path.is_file():
         raise ValueError(f"{run}: no {JSON_NAME} there; is it the --out folder of a finished `helmlite compress`?")
     report = read_report(path)
-    made = [read_provenance(item) for item in _step_folders(run)]
+    made = [read_provenance(item) for item in step_folders(run / "steps")]
     done = {f"{number}. {about['technique']}": about for number, about in enumerate(made, start=1)}
     rows = [report.baseline, *report.steps]
     if report.result.name not in {row.name for row in rows}:
@@ -40,12 +35,7 @@ def explain(run: Path) -> list[str]:
 
 def step_detectors(run: Path) -> list[Detector]:
     """The detector after each step of a run, in order."""
-    return [load_checkpoint(item) for item in _step_folders(run)]
-
-
-def _step_folders(run: Path) -> list[Path]:
-    folders = [item for item in (run / "steps").glob("*") if is_checkpoint(item)]
-    return sorted(folders, key=lambda item: int(item.name.split("-", 1)[0]))
+    return [load_checkpoint(item) for item in step_folders(run / "steps")]
 
 
 def _step(before: Measured, row: Measured, done: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -53,7 +43,8 @@ def _step(before: Measured, row: Measured, done: Mapping[str, dict[str, Any]]) -
     if about is None:
         lines = [f"{row.name}: the same weights, run so."]
     else:
-        lines = [f"{row.name}: {_SAYS.get(about['technique'], 'changed the detector')}, in {about['seconds']:.0f} s."]
+        purpose = described(about["technique"]).purpose
+        lines = [f"{row.name}, in {about['seconds']:.0f} s: {purpose}"]
         chosen = {name: value for name, value in about["settings"].items() if value not in (None, "", [])}
         lines.append(f"   settings: {json.dumps(chosen, ensure_ascii=False)}")
     return [*lines, f"   {_difference(before, row)}", f"   {_measured(row)}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.compress.teaching.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.compress.technique import Technique, Training
 from helmlite.data.dataset import Dataset
-from helmlite.data.load import load_dataset, match_classes, readable, splits_of
+from helmlite.data.load import count_boxes, load_dataset, match_classes, readable, splits_of
 from helmlite.data.roles import check_given_roles, with_given_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
@@ -24,6 +25,7 @@ from helmlite.detector.fit_state import detector_sha256
 from helmlite.files import write_whole
 from helmlite.job.target import Target, load_target
 from helmlite.runtime.machine import int8_weight_bits, read_machine
+from helmlite.runtime.preprocess import check_input_size
 
 RUN_FILE = "run.json"
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
@@ -66,7 +68,8 @@ class Prepared:
     """A run that can begin.
 
     train, val, test: labels numbered as the detector's classes
-    skipped: pictures that cannot be read, and why;  hashes: of each split as it lies on disk
+    skipped: pictures that cannot be read, and why;  left_out: labelled boxes by split whose class the detector lacks
+    hashes:  of each split as it lies on disk
     """
 
     settings: CompressSettings
@@ -78,15 +81,13 @@ class Prepared:
     val: Dataset
     test: Dataset
     skipped: tuple[str, ...]
+    left_out: Mapping[str, int]
     hashes: Mapping[str, str]
 
 
 def prepare(settings: CompressSettings) -> Prepared:
     """Reads model, data, recipe and target.  Raises ValueError, in one line, for whatever is wrong with them."""
-    if settings.max_drop < 0 or settings.max_recall_drop < 0:
-        raise ValueError("--max-drop and --max-recall-drop are losses in points and cannot be negative.")
-    if settings.minutes <= 0:
-        raise ValueError(f"--minutes must be above 0; got {settings.minutes:g}.")
+    _check_numbers(settings)
     training_device(settings.device)
     target = load_target(settings.target)
     recipe = load_recipe(settings.recipe, settings.minutes)
@@ -105,17 +106,30 @@ def prepare(settings: CompressSettings) -> Prepared:
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
     hashes: dict[str, str] = {}
+    left_out: dict[str, int] = {}
     for split, found in loaded.items():
         pictures, problems = readable(found)
         pictures = replace(pictures, classes=with_given_roles(pictures.classes, settings.roles))
         hashes[split] = pictures.sha256()
         splits[split] = match_classes(pictures, detector.classes)
         skipped += problems
-    size = settings.input_size or recipe.input_size or detector.architecture.input_size
-    if size < 32 or size % 32:
-        raise ValueError(f"--input-size must be a multiple of 32; got {size}.")
+        left_out[split] = count_boxes(pictures) - count_boxes(splits[split])
+    sizes = (settings.input_size, recipe.input_size, detector.architecture.input_size)
+    size = check_input_size(next(item for item in sizes if item is not None))
     _check_apart(recipe, splits)
-    return Prepared(settings, detector, recipe, target, size, **splits, skipped=tuple(skipped), hashes=hashes)
+    return Prepared(
+        settings, detector, recipe, target, size, **splits, skipped=tuple(skipped), left_out=left_out, hashes=hashes
+    )
+
+
+def _check_numbers(settings: CompressSettings) -> None:
+    for option, points in (("--max-drop", settings.max_drop), ("--max-recall-drop", settings.max_recall_drop)):
+        if not 0 <= points < math.inf:
+            raise ValueError(f"{option} is a loss in points and cannot be negative; got {points:g}.")
+    if not 0 < settings.minutes < math.inf:
+        raise ValueError(f"--minutes must be above 0; got {settings.minutes:g}.")
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"--seed must be from 0 to 4294967295; got {settings.seed}.")
 
 
 def _with_unlabelled(recipe: Recipe, folder: Path) -> Recipe:
@@ -147,11 +161,22 @@ def _check_steps(recipe: Recipe, detector: Detector) -> None:
 
 
 def _check_apart(recipe: Recipe, splits: Mapping[str, Dataset]) -> None:
-    """Raises ValueError where pictures that are to judge the result would be trained on, though without labels."""
+    """Raises ValueError where pictures that are to judge the result would be trained on, with labels or without.
+
+    The very same files only; `helmlite data check` also finds pictures that merely look alike.
+    """
+    hashes = {split: {file_sha256(path): path for path in splits[split].image_paths} for split in splits}
+    for first, second in (("train", "val"), ("train", "test"), ("val", "test")):
+        common = [path for digest, path in hashes[second].items() if digest in hashes[first]]
+        if common:
+            raise ValueError(
+                f"{len(common)} of the {len(hashes[second])} pictures of {second} are also in {first}, the first is "
+                f"{common[0].name}; no figure on them would hold. `helmlite data split` makes splits that are apart."
+            )
     folders = {step.unlabelled for step in recipe.steps if isinstance(step, Distill) and step.unlabelled is not None}
     if not folders:
         return
-    judging = {file_sha256(path) for split in ("val", "test") for path in splits[split].image_paths}
+    judging = hashes["val"].keys() | hashes["test"].keys()
     for folder in sorted(folders):
         paths = unlabelled_pictures(folder, ()).image_paths
         known = [path for path in paths if file_sha256(path) in judging]

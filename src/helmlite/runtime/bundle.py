@@ -144,6 +144,16 @@ class BundlePredictor:
     def input_size(self) -> int:
         return self.session.input_size
 
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on, as plain data: the files themselves, and what runs them how."""
+        manifest, session = self.bundle.manifest, self.session
+        return {
+            "files": {path: manifest.files[path].sha256 for path in manifest.runtime_files[session.runtime]},
+            "runtime": [session.runtime, session.version, session.precision],
+            "input_size": session.input_size,
+            "selection": repr(self.selection),
+        }
+
     @property
     def size_bytes(self) -> int:
         """Bytes of the files that were loaded."""

@@ -113,10 +113,14 @@ def detect(
                 break
     except KeyboardInterrupt:
         summary.interrupted = True
+    except BaseException:
+        if output is not None:
+            output.abandon()
+        raise
     finally:
         frames.close()
-        if output is not None:
-            output.close()
+    if output is not None:
+        output.close()
     summary.seconds = time.perf_counter() - start
     if summary.frames == 0 and not summary.interrupted:
         raise ValueError(f"No frame of {source.name} could be read. {' '.join(summary.problems)}")

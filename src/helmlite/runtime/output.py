@@ -40,6 +40,9 @@ class PictureFolder:
     def close(self) -> None:
         """Nothing is kept open."""
 
+    def abandon(self) -> None:
+        """Every picture that was written is whole."""
+
     def _target(self, name: str) -> Path:
         suffix = Path(name).suffix.lower()
         return self._folder / (name if suffix in _SAME_SUFFIX else name + ".png")
@@ -55,12 +58,18 @@ class VideoFile:
         self._unfinished = self._path.with_name(f"{stem}.part.mp4")
         self._fps = source.fps or _UNKNOWN_FPS
         self._writer: cv2.VideoWriter | None = None
-        self._frames = 0
+        self._frames, self._size = 0, (0, 0)
 
     def write(self, frame: Frame, image: Image) -> None:
         """Raises OSError where OpenCV cannot write the video."""
-        height, width = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2  # encoders want even sizes
+        height, width = size = image.shape[0] // 2 * 2, image.shape[1] // 2 * 2  # encoders want even sizes
+        if self._writer is not None and size != self._size:
+            raise OSError(
+                f"Frame {frame.index} of {frame.source} is {width} x {height} pixels, those before are "
+                f"{self._size[1]} x {self._size[0]}; a video holds frames of one size."
+            )
         if self._writer is None:
+            self._size = size
             code = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._unfinished), code, self._fps, (width, height))
             if not self._writer.isOpened():
@@ -81,6 +90,12 @@ class VideoFile:
             said = f"only {max(readable, 0)} of {self._frames} frames could be written; the disk may be full"
             raise OSError(errno.ENOSPC, said, str(self._path))
         self._unfinished.replace(self._path)
+
+    def abandon(self) -> None:
+        """After an error: what was written is no whole video, and goes."""
+        if self._writer is not None:
+            self._writer.release()
+            self._unfinished.unlink(missing_ok=True)
 
 
 Output = PictureFolder | VideoFile
@@ -103,8 +118,10 @@ class JsonLines:
 
     @staticmethod
     def open(path: Path, source: Source) -> JsonLines:
-        """Raises ValueError where the file is one of the source's own."""
+        """Raises ValueError where the file is one of the source's own, or holds anything but such lines."""
         _refuse_to_overwrite([path], source)
+        if path.exists() and not _holds_our_lines(path):
+            raise ValueError(f"{path} exists and holds other things; give --json a new file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         return JsonLines(path, path.open("w", encoding="utf-8"))
 
@@ -134,6 +151,18 @@ def detections_to_json(found: Detections, classes: Sequence[Class]) -> list[dict
             found.boxes_xyxy.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
+
+
+def _holds_our_lines(path: Path) -> bool:
+    """Whether a file is empty or begins with an object that `JsonLines` wrote."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        first = file.readline(1_000_000)
+    try:
+        return not first.strip() or {"source", "frame", "detections"} <= json.loads(first).keys()
+    except (ValueError, AttributeError):
+        return False
 
 
 def _own_folder(folder: Path) -> Path:

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from helmlite.boxes import clip_boxes
 from helmlite.detections import Image
 
+MOST_PIXELS = 4096  # side of the square input
 PAD_VALUE = 114  # grey of the border, as YOLO detectors are trained with
+
+
+def check_input_size(size: int, option: str = "--input-size") -> int:
+    """The size itself.  Raises ValueError unless it is a multiple of 32, the coarsest stride of every detector here."""
+    if not 32 <= size <= MOST_PIXELS or size % 32:
+        raise ValueError(f"{option} must be a multiple of 32, from 32 to {MOST_PIXELS}; got {size}.")
+    return size
 
 
 @dataclass(frozen=True)
