@@ -82,8 +82,11 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(ValueError, match="unknown replacement 'gelu'; known are relu, relu6, hardswish"):
         ReplaceActivation("gelu")
     detector = new_tiny(_CLASSES, 64)
-    with pytest.raises(ValueError, match="no SiLU below nowhere"):
-        ReplaceActivation(only=("nowhere",)).apply(detector, context(detector))
+    for only in (("nowhere",), ("backbone", "nowhere")):
+        with pytest.raises(ValueError, match="only names 'nowhere', and the network has no such module"):
+            ReplaceActivation(only=only).apply(detector, context(detector))
+    with pytest.raises(ValueError, match=r"no SiLU below backbone\.stem\.conv to replace"):
+        ReplaceActivation(only=("backbone.stem.conv",)).apply(detector, context(detector))
     changed = ReplaceActivation().apply(detector, context(detector))
     with pytest.raises(ValueError, match="no SiLU to replace"):
         ReplaceActivation().apply(changed, context(changed))

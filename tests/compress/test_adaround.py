@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.low_rank import LowRank
 from helmlite.compress.quantize import Quantize, signal_to_noise_db
 from helmlite.compress.rounding.adaround import RoundedLayer, _Sample, gain, most_pictures
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
 from helmlite.compress.rounding.layer_rounding import (
+    Choice,
     LayerProblem,
     _Descent,
     beta_at,
@@ -30,6 +33,7 @@ from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import draw_scene, write_scenes
 from helmlite.detector.detector import Detector
+from helmlite.detector.tiny import new_tiny
 from helmlite.detector.trace import trace
 from helmlite.export.onnx import export_onnx
 from helmlite.export.qdq import stored_integers
@@ -52,6 +56,28 @@ def problem(weight: list[float], patches: Tensor, low: int = -7, high: int = 7) 
 def equal_inputs(count: int, positions: int = 500) -> Tensor:
     """(1, P, count): all inputs of a position are alike, so that only the sum of the weights matters."""
     return torch.randn(1, positions, 1, generator=torch.Generator().manual_seed(0)).expand(-1, -1, count).contiguous()
+
+
+@pytest.mark.slow
+def test_no_bias_is_moved_where_there_is_none(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first link of a chain has no bias: what is chosen for it must be what it can do."""
+    chosen: list[tuple[LayerProblem, Choice]] = []
+    choose = LayerProblem.choose
+
+    def watched(self: LayerProblem, *arguments: Any) -> Choice:
+        choice = choose(self, *arguments)
+        chosen.append((self, choice))
+        return choice
+
+    monkeypatch.setattr(LayerProblem, "choose", watched)
+    detector = alive(new_tiny(with_roles(["helmet", "no_helmet"]), 64, width=0.5))
+    where = Context(data, detector, 64, 0, tmp_path)
+    chain = LowRank(energy=0.7, min_gain=0.0, images=4).apply(detector, where)
+    Quantize(weight_bits=4, rounding="adaround", adaround_steps=20, adaround_pictures=4, pictures=4).apply(chain, where)
+    without = [(layer, choice) for layer, choice in chosen if not layer.bias.any()]
+    assert without
+    assert all(not choice.bias.any() for _, choice in without)
+    assert any(choice.bias.any() for layer, choice in chosen if layer.bias.any())
 
 
 def test_errors_cancel_where_inputs_are_alike() -> None:

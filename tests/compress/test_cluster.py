@@ -15,6 +15,7 @@ from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.cluster import Cluster
 from helmlite.compress.distill import Distill
 from helmlite.compress.edits.cluster_weights import ClusterWeights, codebooks_of, member_means, settle_codebooks
+from helmlite.compress.edits.mask_weights import masks_of
 from helmlite.compress.sparsify import Sparsify
 from helmlite.compress.technique import Context, TechniqueOrderError
 from helmlite.compress.tie import Tie
@@ -174,6 +175,18 @@ def test_what_a_mask_has_set_to_zero_stays_zero(detector: Detector, data: Datase
     for network in (clustered.network, trained.network):
         assert torch.equal(weight(network, path) == 0, zeros)
         assert weight(network, path).unique().numel() <= 8
+
+
+def test_a_few_masked_weights_stay_zero_too(detector: Detector) -> None:
+    """Fewer zeros than would earn a centroid of their own."""
+    sparse = Sparsify(sparsity=0.02, images=0).apply(detector, context(detector))
+    clustered = Cluster(bits=4).apply(sparse, context(detector))
+    maps(clustered)
+    masks = masks_of(clustered.network)
+    given_up = [weight(clustered.network, path)[~masks.of(path)] for path in masks.paths]
+    shares = [float((~masks.of(path)).float().mean()) for path in masks.paths]
+    assert any(0 < share < 0.01 for share in shares)
+    assert all(not item.any() for item in given_up)
 
 
 def test_a_tied_weight_has_one_codebook(detector: Detector) -> None:

@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from helmlite.compress.distill import Distill, DistillObjective
+from helmlite.compress.teaching.distill_losses import class_loss, flat_maps
 from helmlite.compress.teaching.feature_losses import FEATURE_LOSSES
 from helmlite.compress.teaching.stored_teacher import StoredTeacherObjective, StoredWeights
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Batch, Detector
+from helmlite.detector.families import family_of
 from helmlite.detector.fit_state import EpochPlan
+from helmlite.detector.objective import float_maps
 
 pytest.importorskip("ultralytics")
 pytestmark = pytest.mark.slow
@@ -83,3 +86,36 @@ def test_a_teacher_of_another_family_and_size():
     loss.backward()
     assert parts["kd_boxes"] > 0
     assert parts["kd_features"] > 0
+
+
+@pytest.mark.parametrize(
+    ("teacher_name", "student_name", "taught", "untaught"),
+    [
+        ("yolo11n", "yolo26n", "cv3", "one2one_cv3"),  # one dense head cannot teach a sparse one
+        ("yolo26n", "yolo11n", "cv3", None),
+    ],
+)
+def test_a_head_is_taught_by_one_of_its_kind(teacher_name, student_name, taught, untaught):
+    teacher, student = random_yolo(teacher_name, 0), random_yolo(student_name, 1)
+    settings = Distill(epochs=1, task=0.0, features=0.0)
+    objective = DistillObjective(settings, student, student.network, teacher, PLAN, 64)
+    loss, _ = objective.loss(student.network.train(), one_batch(), 0)
+    loss.backward()
+    head = student.network.head
+
+    def pull(branch):
+        gradients = [scale[-1].bias.grad for scale in getattr(head, branch)]
+        return sum(float(item.abs().sum()) for item in gradients if item is not None)
+
+    assert pull(taught) > 0
+    assert untaught is None or pull(untaught) == 0
+    expected = float(class_loss(*(flat_maps(maps)[1] for maps in dense_maps(student, teacher)), 1.0).detach())
+    assert objective.loss(student.network, one_batch(), 0)[1]["kd_classes"] == pytest.approx(expected, rel=1e-4)
+
+
+def dense_maps(*detectors):
+    """The one-to-many branch of each, on the batch that is taught with; the first as it trains."""
+    for number, detector in enumerate(detectors):
+        network = detector.network.train(number == 0)
+        found = float_maps(family_of(detector), network, one_batch().images, bf16=False)
+        yield found.maps if detector.architecture.layout.needs_nms else found.extra

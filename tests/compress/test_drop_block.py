@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context, TechniqueOrderError
-from helmlite.data.dataset import Dataset
+from helmlite.data.dataset import Dataset, dataset_of
 from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
@@ -33,6 +34,9 @@ from helpers import Lines, alive, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _OTHERS = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo12n", "yolo26n")
+
+
+_NO_BOXES, _NO_LABELS = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +217,10 @@ def test_wrong_blocks_and_targets_are_refused(detector: Detector, data: Dataset,
         )
     with pytest.raises(ValueError, match=r"remain when \d+ blocks are left out, and no other can be"):
         DropBlock(macs_ratio=0.01, measure="none").apply(detector, context(data, detector, tmp_path))
+    bare = dataset_of([replace(item, boxes_xyxy=_NO_BOXES, labels=_NO_LABELS) for item in data], data.classes)
+    for measure in ("loss", "map"):
+        with pytest.raises(ValueError, match="none of the pictures that it would measure on has a label"):
+            DropBlock(count=1, measure=measure).apply(detector, context(bare, detector, tmp_path))
     quantized = Quantize(pictures=4).apply(detector, context(data, detector, tmp_path))
     with pytest.raises(TechniqueOrderError, match="drop_block cannot follow quantize"):
         DropBlock(count=1).apply(quantized, context(data, detector, tmp_path))

@@ -159,6 +159,40 @@ def _weights(detector: Detector) -> dict[str, QuantPoint]:
     return plans[-1].weights() if plans else {}
 
 
+def test_it_looks_at_pictures_drawn_from_all(
+    detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tuning split may hold one set after another: the first pictures are not like the others."""
+    looked_at: list[tuple[Path, ...]] = []
+
+    def accuracy(detector: Detector, data: Dataset, of: str, input_size: int) -> float:
+        looked_at.append(data.image_paths)
+        return 0.5
+
+    monkeypatch.setattr(mixed_precision, "_accuracy", accuracy)
+    train = load_dataset(scenes, "train")
+    assert len(train) > 2
+    for seed in range(8):
+        where = Context(train, detector, 64, seed, tmp_path / str(seed), log=lambda line: None)
+        Quantize(max_drop=0.35, keep_float=_OTHERS, drop_pictures=2, pictures=2).apply(detector, where)
+    assert all(len(set(paths)) == 2 for paths in looked_at)
+    assert set().union(*looked_at) == set(train.image_paths)
+
+
+@pytest.mark.slow
+def test_the_real_accuracy_decides(detector: Detector, scenes: Path, tmp_path: Path) -> None:
+    """No stand-in: what is asked for is what `_accuracy` measures on the detector that comes out."""
+    data = load_dataset(scenes, "train")
+    where = Context(data, detector, 64, 0, tmp_path, log=lambda line: None)
+    pictures = min(len(data), 128)
+    for of in ("map", "map50"):
+        drop = Quantize(weight_bits=4, max_drop=0.02, drop_of=of, pictures=4).apply(detector, where)
+        before = mixed_precision._accuracy(detector, data, of, 64)
+        after = mixed_precision._accuracy(drop, data, of, 64)
+        assert pictures == len(data)
+        assert before - after <= 0.02 + 1e-6
+
+
 def test_nothing_stays_where_integers_are_good_enough(
     detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

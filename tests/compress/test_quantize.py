@@ -27,6 +27,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.tiny import new_tiny
 from helmlite.detector.trace import trace
+from helmlite.runtime.preprocess import network_input
 from helpers import alive
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
@@ -321,7 +322,8 @@ def test_a_silenced_detector_is_refused() -> None:
 
 def test_corrected_biases_bring_the_mean_back(data: Dataset, detector: Detector) -> None:
     coarse = {
-        flag: Quantize(correct_biases=flag).apply(detector, context(data, detector)).network for flag in (False, True)
+        flag: Quantize(weight_bits=4, correct_biases=flag).apply(detector, context(data, detector)).network
+        for flag in (False, True)
     }
     changed = [
         name
@@ -330,6 +332,12 @@ def test_corrected_biases_bring_the_mean_back(data: Dataset, detector: Detector)
     ]
     assert changed
     assert all(name.endswith(".bias") for name in changed)
+    images = torch.stack([torch.from_numpy(network_input(item.read_image(), 64)[0][0]) for item in data])
+    with torch.inference_mode():
+        expected = [item.mean((0, 2, 3)) for item in detector.network(images)]
+        found = {flag: [item.mean((0, 2, 3)) for item in network(images)] for flag, network in coarse.items()}
+    errors = {flag: sum(float((a - b).abs().sum()) for a, b in zip(expected, item)) for flag, item in found.items()}
+    assert errors[True] < 0.5 * errors[False]
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,8 @@ def test_another_teacher_under_the_same_name_makes_another_step(tmp_path: Path) 
         (lambda text: text.replace("0.6", "1.0"), r"half.toml:5: prune: macs_ratio must lie between 0 and 1"),
         (lambda text: text.replace("input_size = 64", "input_size = 65"), "multiple of 32"),
         (lambda text: text.replace("input_size", "size"), "unknown key 'size'"),
+        (lambda text: text.replace("input_size = 64", "minutes = 0"), "minutes must be a number above 0; got 0"),
+        (lambda text: text.replace("input_size = 64", "minutes = true"), "minutes must be a number above 0; got True"),
         (lambda text: text.split("[[step]]")[0], r"no \[\[step\]\]"),
         (lambda text: text + "[[", "not readable as TOML"),
     ],
@@ -121,9 +123,11 @@ def test_wrong_recipes_are_refused_by_line(change: Callable[[str], str], message
         parse_recipe(change(_TEXT), "half.toml", minutes=1)
 
 
-def test_a_share_without_minutes_asks_for_them() -> None:
-    with pytest.raises(ValueError, match="give --minutes"):
-        parse_recipe(_TEXT, "half.toml")
+def test_the_command_s_minutes_go_before_the_recipe_s() -> None:
+    own = _TEXT.replace("input_size = 64", "minutes = 22")
+    shared = [parse_recipe(text, "x.toml", minutes) for text, minutes in ((_TEXT, None), (own, None), (own, 10.0))]
+    assert [(item.minutes, item.steps[1].minutes) for item in shared] == [(60, 30), (22, 11), (10, 5)]  # type: ignore[attr-defined]
+    assert load_recipe("half-hour").minutes < 30
 
 
 def test_an_unknown_recipe_names_the_known() -> None:

@@ -35,7 +35,9 @@ def compress(
     input_size: Annotated[int | None, typer.Option(help="Side of the square input, pixels.")] = None,
     max_drop: Annotated[float, typer.Option(help="Points of mAP50-95 that may be lost.")] = 1.0,
     max_recall_drop: Annotated[float, typer.Option(help="Points of no_helmet recall that may be lost.")] = 2.0,
-    minutes: Annotated[float, typer.Option(help="How long to train.")] = 60.0,
+    minutes: Annotated[
+        float | None, typer.Option(help="How long to train; by default as the recipe says, else 60.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Every random choice follows from it.")] = 0,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
     unlabelled: Annotated[

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 
@@ -42,7 +43,8 @@ class ReplaceActivation:
         Raises ValueError where nothing is there to replace, TechniqueOrderError after quantization.
         """
         check_follows(self.name, detector)
-        paths = tuple(path for path in silu_paths(detector.network) if self._is_chosen(path))
+        check_paths(self.name, "only", detector.network, self.only)
+        paths = tuple(path for path in silu_paths(detector.network) if not self.only or is_below(path, self.only))
         if not paths:
             where = f" below {', '.join(self.only)}" if self.only else ""
             raise ValueError(f"activation: the detector has no SiLU{where} to replace.")
@@ -51,9 +53,6 @@ class ReplaceActivation:
         edit.redo(changed.network)
         context.log(f"activation: {len(paths)} SiLU became {self.to}; fine-tune afterwards")
         return detector.edited(edit, changed.network)
-
-    def _is_chosen(self, path: str) -> bool:
-        return not self.only or any(path == chosen or path.startswith(f"{chosen}.") for chosen in self.only)
 
 
 @dataclass(frozen=True)

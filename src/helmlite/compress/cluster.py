@@ -26,9 +26,11 @@ from torch import Tensor, nn
 
 from helmlite.compress.edits.cluster_weights import ClusterWeights, codebook_bits, codebooks_of
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.mask_weights import has_masks, masks_of
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.kernels.kmeans import codebook_for, nearest
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import trace
@@ -66,10 +68,7 @@ class Cluster:
         TechniqueOrderError where its weights lie on a grid or a codebook already.
         """
         check_follows(self.name, detector)
-        known = {path for path, _ in detector.network.named_modules()}
-        for path in self.keep:
-            if path not in known:
-                raise ValueError(f"cluster: keep names '{path}', and the network has no such module.")
+        check_paths(self.name, "keep", detector.network, self.keep)
         folded = merge_parallel_convs(fold_batchnorm(detector))
         codebooks = {path: self._codebook(folded.network, path, bits) for path, bits in self._bits(folded).items()}
         edit = ClusterWeights({path: len(values) for path, (values, _) in codebooks.items()})
@@ -84,7 +83,7 @@ class Cluster:
         bits: dict[str, int] = {}
         seen: set[int] = set()
         for op in graph.ops:
-            if op.kind != "conv2d" or self._is_kept(op.module):
+            if op.kind != "conv2d" or is_below(op.module, self.keep):
                 continue
             module = network.get_submodule(op.module)
             if isinstance(module, nn.Conv2d) and id(module.weight) not in seen:
@@ -95,16 +94,20 @@ class Cluster:
             raise ValueError("cluster: no convolution is left to cluster; name fewer in keep.")
         return bits
 
-    def _is_kept(self, path: str) -> bool:
-        return any(path == kept or path.startswith(f"{kept}.") for kept in self.keep)
-
     def _codebook(self, network: nn.Module, path: str, bits: int) -> tuple[Tensor, Tensor]:
         """Centroids (K,) and indices in the weight's shape."""
         weight = network.get_submodule(path).weight
         assert isinstance(weight, Tensor)
         numbers = weight.detach().numpy()
-        values = codebook_for(numbers, 2**bits, keep_zero=bool(np.mean(numbers == 0) >= _SPARSE))
+        keep_zero = _has_given_up(network, path) or bool(np.mean(numbers == 0) >= _SPARSE)
+        values = codebook_for(numbers, 2**bits, keep_zero=keep_zero)
         return torch.from_numpy(values), torch.from_numpy(nearest(numbers, values))
+
+
+def _has_given_up(network: nn.Module, path: str) -> bool:
+    """Whether a mask keeps some of the convolution's weights at zero."""
+    masks = masks_of(network) if has_masks(network) else None
+    return masks is not None and path in masks.paths and not bool(masks.of(path).all())
 
 
 def _put(network: nn.Module, edit: ClusterWeights, codebooks: dict[str, tuple[Tensor, Tensor]]) -> tuple[float, float]:

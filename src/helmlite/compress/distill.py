@@ -11,7 +11,8 @@ After `Quantize` the same loop is quantization-aware training, more careful by d
 BatchNorm statistics, float32, and no start from a detector that quantization has killed; with `step_sizes` it moves
 the scales of the plan too (learned_steps.py).
 
-For heads with two branches (YOLOv10, YOLO26) both branches are taught, each by the teacher's same branch.
+For heads with two branches (YOLOv10, YOLO26) each branch is taught by the teacher's branch of the same kind: the
+one-to-many branch by the one head of a YOLO11 teacher, the one-to-one branch only by a teacher that has one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from helmlite.boxes import box_iou
 from helmlite.compress.control import train_control
 from helmlite.compress.drop_scale import with_scales_of
 from helmlite.compress.load import load_detector
+from helmlite.compress.rounding.insert_quantizers import has_quantizers
 from helmlite.compress.rounding.learned_steps import WithBoundedSteps, learned_steps, settled_steps
 from helmlite.compress.teaching.distill_losses import (
     box_distribution_loss,
@@ -157,7 +159,7 @@ class Distill:
         left nothing alive to train, and where there are no step sizes to train.
         """
         learning = learned_steps(detector) if self.step_sizes else detector
-        is_quantized = self.step_sizes or detector.has_edit("insert_quantizers")
+        is_quantized = has_quantizers(detector.network)
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
@@ -298,6 +300,7 @@ class DistillObjective:
         input_size: int,
     ) -> None:
         teacher = with_scales_of(student, teacher)
+        self._is_dense = student.architecture.layout.needs_nms, teacher.architecture.layout.needs_nms
         self._settings = settings
         self._task = TaskObjective(student, network, plan)
         self._teacher = Teacher(teacher, student.classes, plan.bf16, device_of(network))
@@ -347,12 +350,12 @@ class DistillObjective:
         self._feature_losses.load_state_dict(below("features.", state))
 
     def _head_losses(self, student: TrainingMaps, teacher: TrainingMaps) -> tuple[Tensor, Tensor]:
-        """Mean over the head branches that both have."""
-        branches = [(student.maps, teacher.maps)]
-        if student.extra and teacher.extra:
-            branches.append((student.extra, teacher.extra))
+        """Mean over the kinds of head branches that both have: a sparse branch is never taught by a dense one."""
+        ours_by_kind, theirs_by_kind = _by_kind(student, self._is_dense[0]), _by_kind(teacher, self._is_dense[1])
         classes, boxes = [], []
-        for ours, theirs in branches:
+        for ours, theirs in ((ours_by_kind[kind], theirs_by_kind[kind]) for kind in ("dense", "sparse")):
+            if not ours or not theirs:
+                continue
             our_boxes, our_classes = flat_maps(ours)
             their_boxes, their_classes = flat_maps(theirs)
             classes.append(class_loss(our_classes, their_classes, self._settings.class_temperature))
@@ -364,6 +367,16 @@ class DistillObjective:
         if our_bins == their_bins and our_bins > 1:
             return box_distribution_loss(student, teacher, weight, our_bins, self._settings.box_temperature)
         return box_overlap_loss(expected_distances(student, our_bins), expected_distances(teacher, their_bins), weight)
+
+
+def _by_kind(maps: TrainingMaps, is_dense: bool) -> dict[str, tuple[Tensor, ...]]:
+    """A head's branches.  dense: many cells answer for an object, as NMS expects; sparse: one does; () where missing.
+
+    is_dense: whether the branch that ships is the dense one; a head whose ships the sparse one has both
+    """
+    if is_dense:
+        return {"dense": tuple(maps.maps), "sparse": ()}
+    return {"dense": tuple(maps.extra), "sparse": tuple(maps.maps)}
 
 
 def _bounded_task(student: Detector, network: nn.Module, plan: EpochPlan) -> Objective:

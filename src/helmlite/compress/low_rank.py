@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from helmlite.compress.kernels.conv_chain import (
     DenseConv,
     Link,
-    check_paths,
     correct_statistics,
     dense_convs,
     link_like,
@@ -37,6 +36,7 @@ from helmlite.compress.kernels.decompositions import DECOMPOSITIONS, Ranks, tail
 from helmlite.compress.kernels.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
 from helmlite.compress.layer_sensitivity import measured_sensitivities
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs

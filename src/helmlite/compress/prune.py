@@ -50,6 +50,7 @@ from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, save_ch
 from helmlite.compress.distill import Distill
 from helmlite.compress.layer_times import LayerTimes, measured_once
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import is_below
 from helmlite.compress.teaching.teacher import check_heads
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
@@ -388,7 +389,7 @@ def floors_with_kept(groups: ChannelGroups, detector: Detector, min_keep: float,
 def _makes(bundle: Bundle, keep: Sequence[str]) -> bool:
     """Whether some of the bundle's channels come out of a module in `keep` or below one."""
     makers = {member.path for group in bundle.groups for member in group.units[0] if member.role == "out"}
-    return any(maker == path or maker.startswith(f"{path}.") for maker in makers for path in keep)
+    return any(is_below(maker, keep) for maker in makers)
 
 
 def _once(folder: Path | None, name: str, make: Callable[[], Detector]) -> Detector:

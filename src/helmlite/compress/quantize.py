@@ -23,6 +23,7 @@ from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths
 from helmlite.compress.rounding.adaround import adaround, gain, most_pictures
 from helmlite.compress.rounding.bias_correction import correct_biases
 from helmlite.compress.rounding.calibrate import (
@@ -143,7 +144,7 @@ class Quantize:
         is quantized already and DeadDetectorError where nothing is left of its scores.
         """
         check_follows(self.name, detector)
-        check_paths(detector.network, self.keep_float)
+        check_paths(self.name, "keep_float", detector.network, self.keep_float)
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))
         if self.rounding == "adaround" and shared_weights(folded.network):
@@ -247,13 +248,6 @@ class _Subject:
 
 def _module_of(operator: str) -> str:
     return operator.rpartition("/")[0]
-
-
-def check_paths(network: nn.Module, paths: tuple[str, ...]) -> None:
-    known = {path for path, _ in network.named_modules()}
-    for path in paths:
-        if path not in known:
-            raise ValueError(f"quantize: keep_float names '{path}', and the network has no such module.")
 
 
 def signal_to_noise_db(before: nn.Module, after: nn.Module, images: Tensor) -> float:

@@ -3,6 +3,7 @@
     name = "fast"
     purpose = "ten times faster on an x86 box"
     input_size = 416
+    minutes = 60             # of training, where the command line does not say how long
 
     [[step]]
     technique = "prune"
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import sys
 import time
@@ -47,17 +49,23 @@ else:
 
 _STEP_HEADER = re.compile(r"\s*\[\[\s*step\s*\]\]")
 _ORDER_FILE = "order.json"
-_KEYS = frozenset({"name", "purpose", "input_size", "step"})
+_KEYS = frozenset({"name", "purpose", "input_size", "minutes", "step"})
+DEFAULT_MINUTES = 60.0  # of training, where neither the command nor the recipe says how long
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Techniques in order.  input_size: side of the square input in pixels; None keeps the detector's own."""
+    """Techniques in order.
+
+    input_size: side of the square input in pixels; None keeps the detector's own
+    minutes:    what the steps with a `share` have shared out among them
+    """
 
     name: str
     purpose: str
     steps: tuple[Technique, ...]
     input_size: int | None = None
+    minutes: float = DEFAULT_MINUTES
 
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain data, for provenance."""
@@ -88,7 +96,7 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(name_or_path: str, minutes: float | None = None) -> Recipe:
     """A shipped recipe by name, or one from a TOML file.
 
-    minutes: shared out among the steps that state a `share` of it
+    minutes: shared out among the steps that state a `share` of it; None takes the recipe's own, else an hour
     Raises ValueError, naming file and line, for anything that is not a recipe; TechniqueOrderError for a wrong order.
     """
     path = Path(name_or_path)
@@ -116,7 +124,7 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
     if unknown or not stated.get("step"):
         problem = f"unknown key '{unknown[0]}'" if unknown else "no [[step]]"
         raise ValueError(
-            f"{where}: {problem}; a recipe has name, purpose, input_size and a [[step]] for each technique."
+            f"{where}: {problem}; a recipe has name, purpose, input_size, minutes and a [[step]] for each technique."
         )
     if not isinstance(stated["step"], list) or not all(isinstance(item, dict) for item in stated["step"]):
         raise ValueError(f"{where}: each technique is a [[step]] of its own.")
@@ -124,12 +132,16 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
     places = [f"{where}:{line}" for line in lines]
     if len(places) != len(stated["step"]):  # written in another way that TOML allows
         places = [f"{where}, step {number}" for number in range(1, len(stated["step"]) + 1)]
+    own_minutes = stated.get("minutes", DEFAULT_MINUTES)
+    if not _is_of(own_minutes, float) or not 0 < own_minutes < math.inf:
+        raise ValueError(f"{where}: minutes must be a number above 0; got {own_minutes!r}.")
+    minutes = float(own_minutes) if minutes is None else minutes
     steps = tuple(_step(item, place, minutes) for item, place in zip(stated["step"], places, strict=True))
     check_order(step.name for step in steps)
     size = stated.get("input_size")
     if size is not None and (not isinstance(size, int) or size < 32 or size % 32):
         raise ValueError(f"{where}: input_size must be a multiple of 32; got {size}.")
-    return Recipe(str(stated.get("name", Path(where).stem)), str(stated.get("purpose", "")), steps, size)
+    return Recipe(str(stated.get("name", Path(where).stem)), str(stated.get("purpose", "")), steps, size, minutes)
 
 
 def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context, folder: Path) -> list[StepResult]:
@@ -194,15 +206,13 @@ def _starting_key(detector: Detector, context: Context) -> str:
     return digest.hexdigest()
 
 
-def _step(stated: Mapping[str, Any], where: str, minutes: float | None) -> Technique:
+def _step(stated: Mapping[str, Any], where: str, minutes: float) -> Technique:
     settings = dict(stated)
     name = settings.pop("technique", None)
     if name not in TECHNIQUES:
         raise ValueError(f"{where}: unknown technique '{name}'; known are {', '.join(TECHNIQUES)}.")
     share = settings.pop("share", None)
     if share is not None:
-        if minutes is None:
-            raise ValueError(f"{where}: this step takes a share of the minutes; give --minutes.")
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(f"{where}: share is a part of the minutes, above 0 and at most 1; got {share!r}.")
         settings["minutes"] = float(share) * minutes

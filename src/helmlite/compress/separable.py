@@ -21,10 +21,8 @@ from torch import nn
 from helmlite.compress.kernels.conv_chain import (
     DenseConv,
     Link,
-    check_paths,
     correct_statistics,
     dense_convs,
-    is_below,
     link_like,
     put_chain,
     set_kernels,
@@ -33,6 +31,7 @@ from helmlite.compress.kernels.conv_chain import (
 )
 from helmlite.compress.kernels.decompositions import separable, separable_errors
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs

@@ -26,6 +26,7 @@ from helmlite.compress.download_size import download_size
 from helmlite.compress.edits.mask_weights import MaskWeights, masks_of, weight_at
 from helmlite.compress.kernels.magnitude_mask import n_of_m_mask, smallest_go, sparsity
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -130,8 +131,9 @@ class Sparsify:
     def _chosen(self, detector: Detector) -> tuple[tuple[str, ...], int]:
         """Paths of the convolutions to mask, and how many are left out since their inputs do not divide."""
         network = detector.network
+        check_paths(self.name, "only", network, self.only)
         found = maskable_paths(network, self.keep_ends and not self.only)
-        paths = tuple(path for path in found if self._is_chosen(path))
+        paths = tuple(path for path in found if not self.only or is_below(path, self.only))
         if not paths:
             where = f" below {', '.join(self.only)}" if self.only else ""
             raise ValueError(f"sparsify: the detector has no convolution{where} that can be masked.")
@@ -149,9 +151,6 @@ class Sparsify:
         if not fitting:
             raise ValueError(f"sparsify: no convolution has a number of input channels that {of} divides.")
         return fitting, len(odd)
-
-    def _is_chosen(self, path: str) -> bool:
-        return not self.only or any(path == chosen or path.startswith(f"{chosen}.") for chosen in self.only)
 
     def _trained(self, detector: Detector, context: Context) -> Detector:
         def make_objective(trained: Detector, network: nn.Module, plan: EpochPlan) -> GradualMasks:

@@ -25,6 +25,7 @@ from torch import nn
 from helmlite.compress.edits.fold_batchnorm import foldable_pairs
 from helmlite.compress.edits.tie_weights import TiedConv, TieWeights, distances, kernels_and_gammas
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -116,7 +117,7 @@ def like_convs(network: nn.Module, what: str = "all") -> tuple[Group, ...]:
         lists += [
             run
             for path, module in network.named_modules()
-            if isinstance(module, (nn.ModuleList, nn.Sequential)) and not _is_below(path, heads)
+            if isinstance(module, (nn.ModuleList, nn.Sequential)) and not is_below(path, heads)
             for run in _repeats(network, path)
         ]
     return _groups(network, graph, lists)
@@ -130,7 +131,7 @@ def _head_lists(network: nn.Module, graph: Graph) -> list[str]:
         path
         for path, module in network.named_modules()
         if isinstance(module, nn.ModuleList)
-        and sum(any(_is_below(maker, [child]) for maker in giving) for child in _children(network, path)) > 1
+        and sum(any(is_below(maker, [child]) for maker in giving) for child in _children(network, path)) > 1
     ]
 
 
@@ -180,7 +181,3 @@ def _distance(network: nn.Module, group: Group) -> float:
 
 def _children(network: nn.Module, path: str) -> list[str]:
     return [f"{path}.{name}" if path else name for name, _ in network.get_submodule(path).named_children()]
-
-
-def _is_below(path: str, tops: Iterable[str]) -> bool:
-    return any(path == top or path.startswith(f"{top}.") for top in tops)

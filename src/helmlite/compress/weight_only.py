@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_paths, is_below
 from helmlite.compress.rounding.bias_correction import correct_biases, measured_input_means
 from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
 from helmlite.compress.rounding.insert_quantizers import quantizers_of, rounded_weight
@@ -72,10 +73,7 @@ class WeightOnly:
         its weights lie on a grid already.
         """
         check_follows(self.name, detector)
-        known = {path for path, _ in detector.network.named_modules()}
-        for path in self.keep:
-            if path not in known:
-                raise ValueError(f"weight_only: keep names '{path}', and the network has no such module.")
+        check_paths(self.name, "keep", detector.network, self.keep)
         folded = merge_parallel_convs(fold_batchnorm(detector))
         plan = self._plan(folded.network)
         edit = RoundWeights(plan)
@@ -103,14 +101,11 @@ class WeightOnly:
         points = {}
         for path in dict.fromkeys(paths):
             module = network.get_submodule(path)
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and not self._is_kept(path):
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_below(path, self.keep):
                 points[weight_point(path)] = nearest_point(module.weight.detach(), self.bits, group_size)
         if not points:
             raise ValueError("weight_only: no layer is left to round; name fewer in keep.")
         return QuantizationPlan(points)
-
-    def _is_kept(self, path: str) -> bool:
-        return any(path == kept or path.startswith(f"{kept}.") for kept in self.keep)
 
 
 def nearest_point(weight: Tensor, bits: int, group_size: int = 0) -> QuantPoint:

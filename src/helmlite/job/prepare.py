@@ -12,7 +12,8 @@ from typing import Any
 import helmlite
 from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
-from helmlite.compress.quantize import Quantize, check_paths
+from helmlite.compress.paths import check_paths
+from helmlite.compress.quantize import Quantize
 from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.compress.teaching.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.compress.technique import Technique, Training
@@ -39,6 +40,7 @@ class CompressSettings:
     model:    path or public name;  data: where the data set is;  out: the run's folder
     input_size: side of the square input, pixels; None takes the recipe's, else the detector's own
     max_drop, max_recall_drop: margins of the gate, points
+    minutes:  how long to train; None takes the recipe's own
     roles:    class name -> role, where the usual names do not tell
     notes:    what the report must say beside the figures
     device:   where to train: "auto" (a GPU where there is one), "cpu" or "cuda"
@@ -54,7 +56,7 @@ class CompressSettings:
     input_size: int | None = None
     max_drop: float = 1.0
     max_recall_drop: float = 2.0
-    minutes: float = 60.0
+    minutes: float | None = None
     seed: int = 0
     roles: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -126,7 +128,7 @@ def _check_numbers(settings: CompressSettings) -> None:
     for option, points in (("--max-drop", settings.max_drop), ("--max-recall-drop", settings.max_recall_drop)):
         if not 0 <= points < math.inf:
             raise ValueError(f"{option} is a loss in points and cannot be negative; got {points:g}.")
-    if not 0 < settings.minutes < math.inf:
+    if settings.minutes is not None and not 0 < settings.minutes < math.inf:
         raise ValueError(f"--minutes must be above 0; got {settings.minutes:g}.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"--seed must be from 0 to 4294967295; got {settings.seed}.")
@@ -157,7 +159,7 @@ def _check_steps(recipe: Recipe, detector: Detector) -> None:
         if isinstance(step, Distill):
             step.check_outside()
         if isinstance(step, Quantize):
-            check_paths(detector.network, step.keep_float)
+            check_paths(step.name, "keep_float", detector.network, step.keep_float)
 
 
 def _check_apart(recipe: Recipe, splits: Mapping[str, Dataset]) -> None:

@@ -11,7 +11,9 @@ lamp                  s_u / (sum of s_v over the units of the group that are not
                       for the largest of each group, so that no layer is emptied (Lee 2021, arXiv 2010.07611).
 random                the control that every criterion must beat.
 
-Norms and distances are divided by their group's mean, so that groups compare.
+Norms and distances are divided by their group's mean, so that groups compare.  The papers of bn_scale and lamp cut
+below one threshold on the score, for all layers; under `prune`'s global ranking the score is a loss that is held
+against the multiply-accumulates that go with it, as for every other importance (`slim` has the paper's threshold).
 """
 
 from __future__ import annotations

@@ -12,8 +12,10 @@ section 3.3),
 
     c <- c - rate * sum over members of dL/dw        here: the mean of (c - rate * dL/dw)
 
-up to the number of members, which is a factor of the rate.  So whatever trains such a network trains its centroids, and
-leaves a codebook, also in the running mean of the weights: the mean over time and that over members commute.
+up to the number of members, which is a factor of the rate.  With an optimizer that divides by a running size of each
+gradient (Adam) the members' steps are normalized first and averaged then, which is not the centroid's own step.  So
+whatever trains such a network trains its centroids, and leaves a codebook, also in the running mean of the weights:
+the mean over time and that over members commute.
 """
 
 from __future__ import annotations

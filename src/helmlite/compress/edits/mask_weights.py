@@ -98,6 +98,11 @@ class Masks(nn.Module):
         return {**self.__dict__, "_watched": {}}
 
 
+def has_masks(network: nn.Module) -> bool:
+    """Whether weights of the network are kept at zero."""
+    return isinstance(getattr(network, MASKS, None), Masks)
+
+
 def masks_of(network: nn.Module) -> Masks:
     """The masks of a network that has been through MaskWeights.  Raises ValueError for any other."""
     found = getattr(network, MASKS, None)

@@ -26,6 +26,7 @@ from helmlite.compress.edits.merge_parallel import parallel_blocks
 from helmlite.compress.edits.module_swap import put_module
 from helmlite.compress.kernels.decompositions import Kernels
 from helmlite.compress.layer_times import measured_once
+from helmlite.compress.paths import is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -145,19 +146,6 @@ def dense_convs(
         else:
             found[path] = DenseConv(path, conv, sizes)
     return found, left
-
-
-def check_paths(name: str, setting: str, network: nn.Module, paths: Sequence[str]) -> None:
-    """Raises ValueError where the setting of a technique names a module that the network does not have."""
-    known = {path for path, _ in network.named_modules()}
-    for path in paths:
-        if path not in known:
-            raise ValueError(f"{name}: {setting} names '{path}', and the network has no such module.")
-
-
-def is_below(path: str, chosen: Sequence[str]) -> bool:
-    """Whether a path is one of these, or lies below one."""
-    return any(path == item or path.startswith(f"{item}.") for item in chosen)
 
 
 def put_chain(network: nn.Module, path: str, links: Sequence[Link]) -> None:

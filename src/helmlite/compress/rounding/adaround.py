@@ -73,7 +73,7 @@ def adaround(
 
     network:     without quantizers; original: the same network, which stays in float
     graph:       a trace of it at the size of `images` (N, 3, S, S)
-    move_biases: also takes the mean error that is left off the bias, where held positions agree
+    move_biases: also takes the mean error that is left off the bias, where there is one and held positions agree
     device:      where each layer's problem is solved
     """
     sample = _Sample(graph, plan, len(images), seed)
@@ -91,7 +91,7 @@ def adaround(
             point, (scale, _) = plan.points[weight_point(module)], quantizers.tensors(weight_point(module))
             patches = sample.patches(name, args, conv.groups)
             layer = layer_problem(conv, scale, point, patches, targets.pop(name), activations.get(name), device)
-            choice = layer.choose(sample.held.to(device), steps, move_biases, seed)
+            choice = layer.choose(sample.held.to(device), steps, move_biases and conv.bias is not None, seed)
             conv.weight.copy_(choice.weight.view(conv.weight.shape))
             if conv.bias is not None:
                 conv.bias.copy_(choice.bias)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ def layers_to_keep(
     """
     notes = _Notes.of(folded, plan, images, allowed, context)
     data = context.val if context.val is not None and len(context.val) else context.data
-    subset = data.subset(list(range(min(allowed.pictures, len(data)))))
+    subset = data.subset(np.random.default_rng(context.seed).permutation(len(data))[: allowed.pictures])
     before = notes.once("float", lambda: _accuracy(folded, subset, allowed.of, context.input_size))
 
     def drop(kept: Sequence[str]) -> float:
@@ -203,7 +204,7 @@ class _Notes:
         asked = {
             "detector": detector_sha256(folded),
             "plan": plan.to_json(),
-            "pictures": [len(images), allowed.of, allowed.pictures, context.input_size],
+            "pictures": [len(images), allowed.of, allowed.pictures, context.input_size, context.seed],
             "val": None if context.val is None else context.val.sha256(),
         }
         path = context.workspace / f"sensitivity-{json_sha256(asked)[:12]}.json"

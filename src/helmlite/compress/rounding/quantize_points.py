@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from helmlite.compress.paths import is_below
 from helmlite.compress.rounding.quantization_plan import IMAGES, FloatPart
 from helmlite.detector.trace import Graph, Op
 
@@ -142,7 +143,7 @@ class _Demand:
 
     def is_kept(self, op: Op) -> bool:
         """Whether the user keeps this operator in float."""
-        return any(op.module == path or op.module.startswith(f"{path}.") for path in self._keep_float)
+        return is_below(op.module, self._keep_float)
 
     def _look_at(self, value: int) -> None:
         readers = self._readers.get(value, ())
