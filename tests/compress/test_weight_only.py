@@ -21,6 +21,7 @@ from helmlite.compress.weight_only import RoundWeights, WeightOnly, nearest_poin
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
+from helmlite.detector.fit_state import METRICS_NAME
 from helmlite.detector.tiny import new_tiny
 from helmlite.runtime.preprocess import network_input
 from helpers import alive, patchy_data
@@ -205,6 +206,8 @@ def test_training_keeps_rounded_weights_on_their_grid(detector: Detector, data: 
     distill = Distill(epochs=1, batch_size=4, teacher="none", mosaic=0.0)
     trained = distill.apply(changed, context(data, detector, tmp_path / "work"))
     assert trained.edits == changed.edits
+    first_epoch = json.loads((tmp_path / "work" / METRICS_NAME).read_text().splitlines()[0])
+    assert first_epoch["learning_rate"] <= 1e-4  # as after `quantize`
     quantizers = quantizers_of(trained.network)
     moved = 0
     for path, point in quantizers.plan.weights().items():

@@ -147,17 +147,17 @@ def test_an_edit_keeps_its_contract(family: str, kind: str, data: Dataset, tmp_p
 
     save_checkpoint(changed, tmp_path / "checkpoint", {})
     again_boxes, again_scores = _in_a_new_process(tmp_path, planes)
-    assert np.abs(again_boxes - boxes).max() < 0.01
-    assert np.abs(again_scores - scores).max() < 1e-4
+    assert np.allclose(again_boxes, boxes, rtol=1e-5, atol=1e-3)
+    assert np.allclose(again_scores, scores, rtol=1e-5, atol=1e-7)
 
     export_onnx(changed, tmp_path / "model.onnx", _SIZE)
     found = open_session(tmp_path / "model.onnx", "onnxruntime", 1, "int8" if kind == "insert_quantizers" else "f32")
     outputs = found.run_named(planes)
     if kind == "insert_quantizers":  # a value on the edge of a step may fall to the other side
-        assert np.abs(outputs["scores"][0] - scores).mean() < 1e-3
+        assert np.abs(outputs["scores"][0] - scores).mean() < 0.1 * scores.std()
         assert np.abs(outputs["boxes"][0] - boxes).mean() < 0.5
     else:
-        assert np.abs(outputs["scores"][0] - scores).max() < 1e-4
+        assert np.allclose(outputs["scores"][0], scores, rtol=1e-3, atol=1e-6)
         assert np.abs(outputs["boxes"][0] - boxes).max() < 0.01
 
 
