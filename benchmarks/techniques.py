@@ -46,7 +46,7 @@ from helmlite.detector.families import family_of
 from helmlite.detector.fit import FitSettings, finetune
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.macs import count_macs, count_parameters
-from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predict_all, save_predictions
+from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.cost import file_bytes
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import changes_at, operating_point
@@ -183,9 +183,7 @@ def accuracy_of(detector: Detector, folder: Path, prefix: str, pictures: Picture
 
 
 def _predictions(bundle: Bundle, path: Path, dataset: Dataset) -> Predictions:
-    if not path.is_file():
-        save_predictions(predict_all(BundlePredictor(bundle, "openvino"), dataset), dataset, path)
-    return load_predictions(path, dataset)
+    return predictions_kept(path, BundlePredictor(bundle, "openvino"), dataset)
 
 
 def _recall(baseline: Detector, folder: Path, reference: Path, pictures: Pictures) -> float | None:

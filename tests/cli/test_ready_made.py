@@ -88,6 +88,24 @@ def test_shipped_recipes_have_a_plan_for_a_small_detector(made: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", recipe_names())
+def test_shipped_recipes_go_the_whole_way(made: Path, tmp_path: Path, name: str) -> None:
+    """Every step for real, trained for seconds: a bundle, a report and a verdict, whatever the accuracy."""
+    model = made / "model"
+    if name in _TOO_MUCH:
+        model = tmp_path / "wide"
+        save_checkpoint(new_tiny(with_roles(["helmet", "no_helmet"]), input_size=96, width=2.0), model, {})
+    words = ["--data", made / "scenes" / "data.yaml", "--recipe", name, "--minutes", "0.2", "--input-size", "96"]
+    done = helmlite_command("compress", model, *words, "--out", tmp_path / "out")
+    assert done.returncode in (0, 3, 4), done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    steps = [step.name for step in load_recipe(name).steps]
+    rows = {item["name"] for item in (*report["steps"], report["result"])}
+    assert {f"{number}. {step}" for number, step in enumerate(steps, start=1)} <= rows | {report["result"]["name"]}
+    assert (tmp_path / "out" / "bundle" / "manifest.json").is_file()
+
+
 @pytest.mark.slow
 def test_a_recipe_that_is_too_much_for_a_small_detector_is_one_line(made: Path, tmp_path: Path) -> None:
     words = ["--data", made / "scenes" / "data.yaml", "--recipe", "fast", "--input-size", "96", "--dry-run"]

@@ -100,6 +100,18 @@ def test_another_run_s_folder_is_refused(settings: CompressSettings) -> None:
         claim_folder(prepare(replace(settings, seed=1)))
 
 
+def test_what_a_killed_process_left_half_written_goes(settings: CompressSettings) -> None:
+    prepared = prepare(settings)
+    claim_folder(prepared)
+    places = ["steps/.1-prune-abc-x1y2", ".bundle-x1y2", "steps/2-distill-abc.work/measuring-x1y2", "artifacts/.a-x1"]
+    kept = ["steps/1-prune-abc", "steps/2-distill-abc.work", "artifacts/baseline"]
+    for place in (*places, *kept):
+        (settings.out / place).mkdir(parents=True, exist_ok=True)
+    claim_folder(prepared)
+    assert not any((settings.out / place).exists() for place in places)
+    assert all((settings.out / place).is_dir() for place in kept)
+
+
 def test_a_folder_with_other_things_is_refused(settings: CompressSettings) -> None:
     settings.out.mkdir()
     (settings.out / "diary.txt").write_text("mine")

@@ -216,6 +216,16 @@ def coco_results(predictions: Predictions) -> NDArray[np.float64]:
     return np.concatenate(rows)
 
 
+def predictions_kept(path: Path, predict: Predictor, dataset: Dataset) -> Predictions:
+    """What was found in these pictures before and kept at `path`, else what is found now, which is kept there."""
+    if path.is_file():
+        return load_predictions(path, dataset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = predict_all(predict, dataset)
+    save_predictions(found, dataset, path)
+    return found
+
+
 def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> None:
     """Writes predictions as JSON that gives them back bit by bit.
 

@@ -10,14 +10,7 @@ from pathlib import Path
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
-from helmlite.evaluate.accuracy import (
-    Accuracy,
-    Predictions,
-    load_predictions,
-    measure_accuracy,
-    predict_all,
-    save_predictions,
-)
+from helmlite.evaluate.accuracy import Accuracy, Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class, threshold_for_alarms
 from helmlite.evaluate.fidelity import Fidelity, Parity, measure_fidelity
@@ -40,8 +33,7 @@ class Seen:
 
 def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path) -> Seen:
     """Predictions on both splits, kept in `folder` so that a resumed run need not look again."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = [_predictions(predictor, split, folder / f"{split.split}.json") for split in (val, test)]
+    found = [predictions_kept(folder / f"{split.split}.json", predictor, split) for split in (val, test)]
     return Seen(found[0], found[1], measure_accuracy(found[1], test))
 
 
@@ -107,11 +99,3 @@ def fidelity_of(item: Candidate, seen: Mapping[str, Seen]) -> Fidelity | None:
     if not item.copy_of:
         return None
     return measure_fidelity(item.copy_of, seen[item.copy_of].test, seen[item.name].test)
-
-
-def _predictions(predictor: BundlePredictor, split: Dataset, path: Path) -> Predictions:
-    if path.is_file():
-        return load_predictions(path, split)
-    found = predict_all(predictor, split)
-    save_predictions(found, split, path)
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -226,11 +227,20 @@ def claim_folder(prepared: Prepared) -> None:
         different = sorted(name for name in stated if known.get(name) != stated[name])
         if different:
             raise ValueError(f"{out}: holds another run (other {different[0]}); give --out a new folder.")
+        _remove_leftovers(out)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
     out.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(stated, ensure_ascii=False, indent=1))
+
+
+def _remove_leftovers(out: Path) -> None:
+    """What a killed process was writing: it never got its name, and nobody reads it."""
+    for pattern in (".*-*", "steps/.*-*", "artifacts/.*-*", "steps/*.work/measuring-*"):
+        for folder in out.glob(pattern):
+            if folder.is_dir():
+                shutil.rmtree(folder)
 
 
 def _fingerprint(prepared: Prepared) -> dict[str, Any]:

@@ -12,14 +12,8 @@ from pathlib import Path
 from helmlite.compress.control import find_control
 from helmlite.compress.recipe import StepResult
 from helmlite.data.dataset import Dataset
-from helmlite.detector.detector import Detector, Log
-from helmlite.evaluate.accuracy import (
-    Predictions,
-    load_predictions,
-    measure_accuracy,
-    predict_all,
-    save_predictions,
-)
+from helmlite.detector.detector import Log
+from helmlite.evaluate.accuracy import measure_accuracy, predictions_kept
 from helmlite.evaluate.gate import FEWEST_PICTURES
 from helmlite.evaluate.resampling import map_loss_ci95, unit_count
 
@@ -65,7 +59,7 @@ def teachers_gains(
         log(f"accuracy: {number}. {step.name} and its control")
         place = folder / f"control-{step.folder.name}"
         taught, twin = (
-            _predictions(detector, test, input_size, place / f"{name}-{test.split}.json")
+            predictions_kept(place / f"{name}-{test.split}.json", detector.predictor(input_size), test)
             for name, detector in (("taught", step.detector), ("control", control))
         )
         enough = unit_count([test[index].group for index in twin.indices]) >= FEWEST_PICTURES
@@ -86,12 +80,3 @@ def teachers_gains(
 def _signed(points: float) -> str:
     """One digit with its sign; what rounds to nothing is +0.0."""
     return f"{round(points, 1) + 0.0:+.1f}"
-
-
-def _predictions(detector: Detector, test: Dataset, input_size: int, path: Path) -> Predictions:
-    if path.is_file():
-        return load_predictions(path, test)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found = predict_all(detector.predictor(input_size), test)
-    save_predictions(found, test, path)
-    return found
