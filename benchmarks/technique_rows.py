@@ -13,6 +13,7 @@ from typing import Any
 INPUT_SIZE = 320
 EPOCHS = 10
 BASELINE_EPOCHS = 60
+ALARMS_PER_100 = 20  # false alarms of no_helmet for every 100 pictures of val, at which recall on test is given
 
 GROUPS = {
     "baseline": "The baseline",

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from technique_rows import BASELINE_EPOCHS, CONTROLS, EPOCHS, GROUPS, INPUT_SIZE, ROWS, Row
+from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GROUPS, INPUT_SIZE, ROWS, Row
 
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.resampling import percentile_interval
@@ -107,7 +107,8 @@ def _head(
         f"{BASELINE_EPOCHS} epochs from the weights that ship. Every row that trains does so for {EPOCHS} epochs in "
         f"all, from that baseline, at {INPUT_SIZE} pixels. Accuracy is of the exported file in OpenVINO on `test`, "
         "choices were made on `val`; intervals are 95 %, over pictures and, where there are several, over seeds. "
-        "Differences are paired.",
+        f"Differences are paired. Recall is that of no_helmet, with {ALARMS_PER_100} false alarms for every 100 "
+        "pictures of `val`.",
         "",
         f"{len(found)} rows, written at commit {commit}, made at {', '.join(commits)} on {'; '.join(machines)}. Speed: "
         f"{timing.get('machine', 'not measured')} ({', '.join(timing.get('flags', []))}), "

@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 from common import commit
-from technique_rows import BASELINE_EPOCHS, EPOCHS, INPUT_SIZE, ROWS, Row
+from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, EPOCHS, INPUT_SIZE, ROWS, Row
 from technique_table import write_page
 
 from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
@@ -48,8 +48,7 @@ from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.cost import file_bytes
-from helmlite.evaluate.errors import match_class
-from helmlite.evaluate.gate import changes_at, operating_point
+from helmlite.evaluate.errors import match_class, threshold_for_alarms
 from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_average_precision
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
@@ -134,7 +133,7 @@ def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments
         first = next(index for index, item in enumerate(steps) if item.name == "distill")
         if first:
             found |= accuracy_of(steps[first - 1].detector, folder / "before", "before_", pictures)
-    found["recall_no_helmet"] = _recall(baseline, folder, arguments.work / "rows" / "as-it-is", pictures)
+    found["recall_no_helmet"] = recall_of(folder, pictures)
     bundle = read_bundle(folder / "bundle")
     files = [bundle.folder / path for path in bundle.manifest.runtime_files["openvino"]]
     return found | {
@@ -186,16 +185,14 @@ def _predictions(bundle: Bundle, path: Path, dataset: Dataset) -> Predictions:
     return predictions_kept(path, BundlePredictor(bundle, "openvino"), dataset)
 
 
-def _recall(baseline: Detector, folder: Path, reference: Path, pictures: Pictures) -> float | None:
-    """Recall of no_helmet on test, at the number of false alarms on val at which the gate would compare the two."""
-    bundle = _bundle(reference / "bundle", baseline)
-    val, test = pictures["val"], pictures["test"]
-    labels = labels_of_role(val.classes, "no_helmet")
-    before = {split: _predictions(bundle, reference / f"{split}.json", pictures[split]) for split in ("val", "test")}
-    after = {split: load_predictions(folder / f"{split}.json", pictures[split]) for split in ("val", "test")}
-    point = operating_point(match_class(before["val"], val, labels), match_class(after["val"], val, labels))
-    changes = changes_at(point, before["test"], after["test"], test)
-    return None if changes is None else changes.candidate_recall
+def recall_of(folder: Path, pictures: Pictures) -> float | None:
+    """Recall of no_helmet on test, at the threshold with ALARMS_PER_100 false alarms on val: the same for every row."""
+    labels = labels_of_role(pictures["val"].classes, "no_helmet")
+    val, test = (
+        match_class(load_predictions(folder / f"{split}.json", pictures[split]), pictures[split], labels)
+        for split in ("val", "test")
+    )
+    return test.recall_at(threshold_for_alarms(val, ALARMS_PER_100))
 
 
 def _bundle(place: Path, detector: Detector) -> Bundle:
