@@ -97,7 +97,8 @@ def _head(
 ) -> list[str]:
     sizes = ", ".join(f"{split} {len(item)} (data {item.sha256()[:12]})" for split, item in pictures.items())
     machines = sorted({item["machine"] for row in found.values() for item in row.seeds if "machine" in item})
-    commits = sorted({item["commit"] for row in found.values() for item in row.seeds})
+    seeds = [item for row in found.values() for item in row.seeds]
+    commits = sorted({item[key] for item in seeds for key in ("commit", "recall_commit") if key in item})
     return [
         "# Techniques, alone and combined",
         "",

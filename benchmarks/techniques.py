@@ -4,6 +4,7 @@
     python benchmarks/techniques.py --work DIR                  makes what is missing; goes on where it was stopped
     python benchmarks/techniques.py --work DIR --only 'prune*'  some rows; --seeds 1: each once, before those of several
     python benchmarks/techniques.py --work DIR --time           speed of all rows that were made, in turn
+    python benchmarks/techniques.py --work DIR --recall         recall of rows made before, from kept predictions
     python benchmarks/techniques.py --write docs                docs/techniques.md with its plots
 
 Data: bikes_helmets, india_traffic and thai_cctv together.  The baseline is `tiny`, trained here from the weights that
@@ -22,7 +23,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def main() -> int:
     pictures = {split: roadside(split) for split in ("train", "val", "test")}
     if arguments.plan:
         return _print_plan(rows, len(pictures["train"]))
+    if arguments.recall:
+        return _recall_again(arguments, rows, pictures)
     if arguments.write:
         write_page(arguments.results, arguments.write, pictures, commit())
         return 0
@@ -185,6 +188,20 @@ def _predictions(bundle: Bundle, path: Path, dataset: Dataset) -> Predictions:
     return predictions_kept(path, BundlePredictor(bundle, "openvino"), dataset)
 
 
+def _recall_again(arguments: argparse.Namespace, rows: Sequence[Row], pictures: Pictures) -> int:
+    """Recall of rows that were made before, from the predictions that --work still holds."""
+    for row in rows:
+        for path in sorted(arguments.results.glob(f"{row.name}-s?.json")):
+            folder = arguments.work / "rows" / path.stem
+            found = json.loads(path.read_text())
+            if "refused" in found or not (folder / "test.json").is_file():
+                continue
+            found |= {"recall_no_helmet": recall_of(folder, pictures), "recall_commit": commit()}
+            write_whole(path, json.dumps(found))
+            _say(f"{path.stem}: {found['recall_no_helmet']}")
+    return 0
+
+
 def recall_of(folder: Path, pictures: Pictures) -> float | None:
     """Recall of no_helmet on test, at the threshold with ALARMS_PER_100 false alarms on val: the same for every row."""
     labels = labels_of_role(pictures["val"].classes, "no_helmet")
@@ -268,6 +285,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--recall", action="store_true")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 

@@ -29,14 +29,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def put_in_place(made: Path, folder: Path, before: Path) -> None:
     """Renames the folder `made` to `folder`; what was there goes to `before` and is then removed.
 
-    Where the second rename fails it comes back.  A kill between the two leaves both beside the place: nothing is lost.
-    All three lie on one disk.
+    Where the second rename fails it comes back; only a kill between the two, microseconds apart, leaves the place
+    empty, with both folders beside it.  All three lie on one disk.
     """
     if folder.exists():
         folder.rename(before)
     try:
         made.rename(folder)
-    except OSError:
+    except BaseException:
         if before.exists() and not folder.exists():
             before.rename(folder)
         raise
@@ -44,17 +44,16 @@ def put_in_place(made: Path, folder: Path, before: Path) -> None:
         shutil.rmtree(before)
 
 
-def check_writable(*paths: Path | None) -> None:
-    """Raises ValueError where a file could not be made there: before the work whose result it is to hold.
+def make_parents(*paths: Path | None) -> None:
+    """Makes the folders of files that are to be written, before the work whose results they hold.  None is no path.
 
-    None is no path.
+    Raises ValueError or OSError where such a file could not be written.
     """
     for path in paths:
         if path is None:
             continue
         if path.is_dir():
             raise ValueError(f"{path} is a folder; give the name of a file.")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"{path}: the folder {path.absolute().parent} does not exist.")
-        if not os.access(path.absolute().parent, os.W_OK):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path.parent, os.W_OK):
             raise ValueError(f"{path}: its folder cannot be written to.")

@@ -160,7 +160,8 @@ def test_the_folders_are_those_of_the_latest_run(data: Dataset, tmp_path: Path) 
     assert first[1].folder != again[1].folder
     assert first[1].folder.is_dir()
     assert step_folders(tmp_path / "steps") == [item.folder for item in again]
-    assert step_folders(tmp_path / "nothing") == []
+    with pytest.raises(ValueError, match="no run of all steps was finished there"):
+        step_folders(tmp_path / "nothing")
 
 
 def test_whatever_goes_into_a_step_makes_another_step(data: Dataset, tmp_path: Path) -> None:

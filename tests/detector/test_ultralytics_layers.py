@@ -75,6 +75,8 @@ def test_a_layer_that_nobody_listed_is_refused_by_name(tmp_path: Path, model: nn
         ([-1, 1, "Conv"], "not \\[from"),
         ("Conv", "not \\[from"),
         ([-1, 1, "Conv", []], "no network can be built"),
+        ([-1, 1, "Conv", ["if", 3]], "no network can be built"),
+        ([-1, 1, "Conv", ["(1..2)"]], r"argument '\(1\.\.2\)'"),
     ],
 )
 def test_a_broken_layer_list_is_answered_in_one_line(
@@ -94,6 +96,9 @@ def test_a_broken_layer_list_is_answered_in_one_line(
         ({"backbone": None}, "no 'backbone'"),
         ({"head": []}, "no 'head'"),
         ({"scale": "q"}, "no scale 'q'"),
+        ({"scale": [1]}, r"no scale '\[1\]'"),
+        ({"channels": 10**9}, "pictures of 1000000000 channels"),
+        ({"ch": "__import__"}, "pictures of __import__ channels"),
         ({"scales": {"n": [1.0]}}, "scale 'n'"),
     ],
 )
@@ -104,6 +109,25 @@ def test_a_layer_list_without_its_parts_is_refused(
     broken.yaml.update(change)
     with pytest.raises(ValueError, match=message):
         load_ultralytics(_saved(broken, tmp_path / "broken.pt"))
+
+
+def test_a_list_that_cannot_be_built_leaves_nothing_behind(tmp_path: Path, model: nn.Module) -> None:
+    """Ultralytics keeps the activation of a list in its own class while it builds."""
+    broken: Any = copy.deepcopy(model)
+    broken.yaml["activation"] = "nn.ReLU()"
+    broken.yaml["backbone"][3] = [-1, 1, "Conv", []]
+    with pytest.raises(ValueError, match="no network can be built"):
+        load_ultralytics(_saved(broken, tmp_path / "broken.pt"))
+    kinds = {type(module).__name__ for module in new_ultralytics("yolov8n", _CLASSES).network.modules()}
+    assert "SiLU" in kinds and "ReLU" not in kinds
+
+
+def test_a_pruned_checkpoint_is_told_where_to_be_opened(tmp_path: Path, model: nn.Module) -> None:
+    pruned: Any = copy.deepcopy(model)
+    conv = pruned.model[1].conv
+    pruned.model[1].conv = nn.Conv2d(conv.in_channels, conv.out_channels - 8, 3, 2, 1, bias=False)
+    with pytest.raises(ValueError, match="A pruned model is opened from its helmlite checkpoint folder instead"):
+        load_ultralytics(_saved(pruned, tmp_path / "pruned.pt"))
 
 
 @pytest.mark.parametrize("names", [{}, [], None, 3])
@@ -128,11 +152,15 @@ def test_a_size_that_is_no_square_is_refused(tmp_path: Path, model: nn.Module, s
         load_ultralytics(_saved(model, tmp_path / "model.pt", train_args={"imgsz": size}))
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.Hardswish()])
+@pytest.mark.parametrize(
+    "activation", [nn.ReLU(), nn.LeakyReLU(0.2), nn.Hardswish(), nn.GELU(approximate="tanh"), nn.SiLU()]
+)
+@pytest.mark.parametrize("listed", [None, "nn.ReLU()", "nn.LeakyReLU(0.1)", "nn.GELU()"])
 def test_other_activations_and_epsilons_than_the_list_says_are_taken_over(
-    tmp_path: Path, model: nn.Module, activation: nn.Module
+    tmp_path: Path, model: nn.Module, activation: nn.Module, listed: str | None
 ) -> None:
     changed: Any = copy.deepcopy(model)
+    changed.yaml["activation"] = listed
     for module in list(changed.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.SiLU):
@@ -177,7 +205,20 @@ def test_plain_activations_are_known(activation: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "activation", ["nn.ReLU", "nn.ReLU().__class__", "nn.ReLU(exit())", "nn.Linear(3, 3)", "os.nn.ReLU()", 3]
+    "activation",
+    [
+        "nn.LeakyReLU(0.1.2)",
+        "nn.ReLU(" + "1" * 5000 + "!",
+        "nn.ReLU(*[1])",
+        "nn.ReLU(**{})",
+        "(nn.ReLU)",
+        "nn.ReLU",
+        "nn.ReLU().__class__",
+        "nn.ReLU(exit())",
+        "nn.Linear(3, 3)",
+        "os.nn.ReLU()",
+        3,
+    ],
 )
 def test_anything_else_than_a_plain_activation_is_refused(activation: object) -> None:
     lines = [[-1, 1, "Conv", [8, 3]]]

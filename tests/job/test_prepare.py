@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,11 +102,19 @@ def test_another_run_s_folder_is_refused(settings: CompressSettings) -> None:
         claim_folder(prepare(replace(settings, seed=1)))
 
 
+def test_two_at_once_do_not_work_in_one_folder(settings: CompressSettings) -> None:
+    claim_folder(prepare(settings))
+    code = f"from pathlib import Path; from helmlite.job.prepare import _lock; _lock(Path({str(settings.out)!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "another helmlite is at work in this folder" in done.stderr
+
+
 def test_what_a_killed_process_left_half_written_goes(settings: CompressSettings) -> None:
     prepared = prepare(settings)
     claim_folder(prepared)
     places = ["steps/.1-prune-abc-x1y2", ".bundle-x1y2", "steps/2-distill-abc.work/measuring-x1y2", "artifacts/.a-x1"]
-    kept = ["steps/1-prune-abc", "steps/2-distill-abc.work", "artifacts/baseline"]
+    places += ["steps/1-prune-abc.work/round-1/.cut-x1y2", "steps/2-distill-abc.work/control.work/measuring-x1"]
+    kept = ["steps/1-prune-abc", "steps/2-distill-abc.work", "artifacts/baseline", ".my-notes", ".Trash-1000"]
     for place in (*places, *kept):
         (settings.out / place).mkdir(parents=True, exist_ok=True)
     claim_folder(prepared)

@@ -145,7 +145,12 @@ def test_lines_go_into_no_file_of_somebody_else(pictures: Path, tmp_path: Path) 
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"notes\.txt exists and holds other things"):
         JsonLines.open(tmp_path / "notes.txt", source)
+    (tmp_path / "diary.txt").write_text("\nmine\n")
+    with pytest.raises(ValueError, match="holds other things"):
+        JsonLines.open(tmp_path / "diary.txt", source)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "diary.txt").read_text() == "\nmine\n"
+    JsonLines.open(Path("/dev/null"), source).stream.close()  # a pipe or a device is nobody's file
     for _ in range(2):  # what we wrote may be written anew
         with JsonLines.open(tmp_path / "lines.jsonl", source) as lines:
             lines.write({"source": "a.png", "frame": 0, "detections": []})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmlite.cli.data_print import progress_bar, show_report, show_written
-from helmlite.files import check_writable, write_whole
+from helmlite.files import make_parents, write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
@@ -49,7 +49,7 @@ def check(
     from helmlite.data.check import check_dataset
     from helmlite.data.roles import parse_role_options
 
-    check_writable(json_file)
+    make_parents(json_file)
     with progress_bar("looking at pictures") as progress:
         report = check_dataset(source, parse_role_options(role or []), progress)
     if json_file is not None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmlite.files import write_whole
+from helmlite.files import make_parents, write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.roles import Class
@@ -132,6 +132,7 @@ def bench(
 
     if baseline is None and (baseline_runtime or baseline_precision):
         raise ValueError("--baseline-runtime and --baseline-precision are for a second model; give --baseline.")
+    make_parents(json_path)
     console = Console()
     images, pictured = _bench_pictures(pictures)
     bare = _BareOptions(layout, classes, tuple(role or ()), input_size)
@@ -152,7 +153,6 @@ def bench(
     report = bench_report(predictors, timings, pictured)
     print_bench(console, report)
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(json_path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")
 
 

@@ -58,11 +58,11 @@ def evaluate_model(
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness
     from helmlite.evaluate.terminal import show_accuracy, show_robustness
-    from helmlite.files import check_writable
+    from helmlite.files import make_parents
 
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is a number of pictures, at least 1; got {limit}.")
-    check_writable(json_file, predictions_file)
+    make_parents(json_file, predictions_file)
     roles = parse_role_options(role or [])
     loaded = load_dataset(data, split)
     opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmlite.files import write_whole
+from helmlite.files import make_parents, write_whole
 
 
 def register(app: typer.Typer) -> None:
@@ -61,6 +61,7 @@ def inspect(
     from helmlite.detector.macs import count_macs, count_parameters
     from helmlite.runtime.preprocess import check_input_size
 
+    make_parents(plot, json_file)
     detector = load_detector(model)
     size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
     layers = inspect_layers(detector, size)

@@ -163,6 +163,7 @@ class Distill:
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
+            _say_untaught(detector, teacher, context)
         data = self._data(context)
         if is_quantized:
             check_alive(detector, context)
@@ -367,6 +368,14 @@ class DistillObjective:
         if our_bins == their_bins and our_bins > 1:
             return box_distribution_loss(student, teacher, weight, our_bins, self._settings.box_temperature)
         return box_overlap_loss(expected_distances(student, our_bins), expected_distances(teacher, their_bins), weight)
+
+
+def _say_untaught(student: Detector, teacher: Detector, context: Context) -> None:
+    if teacher.architecture.layout.needs_nms and not student.architecture.layout.needs_nms:
+        context.log(
+            "distill: the teacher has no one-to-one branch; classes and boxes of the student's, which ships, are "
+            "learned from the labels alone, those of its one-to-many branch from the teacher too"
+        )
 
 
 def _by_kind(maps: TrainingMaps, is_dense: bool) -> dict[str, tuple[Tensor, ...]]:

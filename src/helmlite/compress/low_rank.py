@@ -304,7 +304,7 @@ def _line(
     methods = told(Counter(way.method for way in chosen.values()))
     missed = ""
     if asked is not None and ratio > asked + 1e-9:
-        missed = f" ({asked:g} was asked for, and no more chains are faster)"
+        missed = f" ({asked:g} was asked for; the chains that would make up for the rest are slower or were not timed)"
     return (
         f"low_rank: {len(chosen)} convolutions split ({methods}), {ratio:.1%} of the multiply-accumulates left"
         f"{missed}; left as they were: {told(left)}"

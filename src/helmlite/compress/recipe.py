@@ -152,21 +152,23 @@ def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context,
         key = hashlib.sha256(f"{key} {_said(step, context)} {helmlite.__version__}".encode()).hexdigest()
         keys.append(key)
     places = [folder / f"{number}-{step.name}-{keys[number - 1][:12]}" for number, step in enumerate(steps, start=1)]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / _ORDER_FILE, json.dumps([place.name for place in places]))
     results: list[StepResult] = []
     for step, place, key in zip(steps, places, keys, strict=True):
         results.append(_one_step(step, results[-1].detector if results else detector, context, place, key))
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / _ORDER_FILE, json.dumps([place.name for place in places]))
     return results
 
 
 def step_folders(folder: Path) -> list[Path]:
-    """The checkpoints of the latest run in a folder of steps, in order; only those that are finished."""
+    """The checkpoints of the latest run that was finished in a folder of steps, in order.
+
+    Raises ValueError where none was.
+    """
     path = folder / _ORDER_FILE
     if not path.is_file():
-        return []
-    places = [folder / name for name in json.loads(path.read_text(encoding="utf-8"))]
-    return [place for place in places if is_checkpoint(place)]
+        raise ValueError(f"{folder}: no run of all steps was finished there; give the command again, and it goes on.")
+    return [folder / name for name in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _said(step: Technique, context: Context) -> str:

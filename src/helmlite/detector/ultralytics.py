@@ -22,11 +22,14 @@ from torch import Tensor, nn
 
 from helmlite.data.roles import Class, with_roles
 from helmlite.detector.detector import Architecture, Batch, ChannelTie, Detector, TaskLoss, TrainingMaps
-from helmlite.detector.ultralytics_layers import adopt_modules, check_layer_list, set_adopted
+from helmlite.detector.ultralytics_layers import adopt_modules, check_layer_list, own_activations, set_adopted
 from helmlite.detector.untrusted import Record, open_checkpoint, tensors_of
 from helmlite.runtime.decode import HeadLayout
 
 DEFAULT_INPUT_SIZE = 640
+_CANNOT_BUILD = (
+    KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError, SyntaxError, MemoryError,
+)  # fmt: skip
 DEFAULT_LOSS_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
 
 
@@ -174,10 +177,11 @@ def load_ultralytics(path: Path, roles: Mapping[str, str] | None = None) -> Dete
     description["kernels"] = _odd_kernels(network, tensors)
     if description["kernels"]:
         network = _build(description, len(class_names))
+    _check_tensors(network, tensors, path)
     adopted = adopt_modules(model, network, str(path))
     description.update({key: values for key, values in adopted.items() if values})
     set_adopted(network, **adopted)
-    _load(network, tensors, path)
+    network.load_state_dict({**network.state_dict(), **tensors})
     arguments = checkpoint.get("train_args") or {}
     architecture = Architecture(
         family="ultralytics",
@@ -290,23 +294,23 @@ def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = Tr
     """The network of a description, with random weights.  Raises ValueError where its layers do not fit together."""
     check_layer_list(description["yaml"], where.removesuffix(": ") or "architecture")
     with _quiet_ultralytics(), contextlib.ExitStack() as stack:
+        from ultralytics.nn.modules import Conv
         from ultralytics.nn.tasks import DetectionModel
 
         if keep_rng:
             stack.enter_context(torch.random.fork_rng())
+        stack.callback(setattr, Conv, "default_act", Conv.default_act)  # a list with an `activation` changes it for all
         yaml = copy.deepcopy(dict(description["yaml"]))
         try:
             model = DetectionModel(yaml, ch=3, nc=class_count, verbose=False)
-        except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError, AssertionError) as error:
+        except _CANNOT_BUILD as error:
             why = str(error).strip().splitlines() or [type(error).__name__]
             raise ValueError(f"{where}no network can be built from the layer list ({why[0][:120]}).") from error
     network = YoloNetwork(model.model)
     for module in list(network.modules()):
         if hasattr(module, "inplace"):
             module.inplace = False  # type: ignore[assignment]  # would hide the convolution's own output
-        for name, child in module.named_children():
-            if isinstance(child, nn.SiLU):  # one instance serves all layers there; operators are named by module path
-                setattr(module, name, nn.SiLU())
+    own_activations(network)  # operators are named by the path of their module
     for path, size in description["kernels"].items():
         _set_kernel(network, path, size)
     set_adopted(network, description.get("activations", {}), description.get("eps", {}))
@@ -366,7 +370,8 @@ def _interleaved_heads(width: int, head_size: int) -> Tensor:
     return torch.arange(3 * width).view(3, width // head_size, head_size).permute(1, 0, 2).flatten()
 
 
-def _load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def _check_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises ValueError unless they are the network's."""
     expected = network.state_dict()
     missing = [name for name in expected if name not in tensors and ".dfl." not in name]
     unknown = [name for name in tensors if name not in expected]
@@ -382,7 +387,6 @@ def _load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None
                 f"{path}: '{name}' has shape {tuple(tensor.shape)}, the layer description says "
                 f"{tuple(expected[name].shape)}. A pruned model is opened from its helmlite checkpoint folder instead."
             )
-    network.load_state_dict({**expected, **tensors})
 
 
 def _model_record(checkpoint: Any, path: Path) -> Record:

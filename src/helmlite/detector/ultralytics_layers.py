@@ -8,6 +8,8 @@ changed after it was built (ReLU for SiLU, another epsilon) without its list say
 
 from __future__ import annotations
 
+import ast
+import copy
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -27,14 +29,19 @@ _LAYERS = frozenset(
     """.split()
 )
 _ACTIVATIONS = frozenset("GELU Hardswish LeakyReLU Mish ReLU ReLU6 Sigmoid SiLU".split())
-_ACTIVATION = re.compile(r"(?:torch\.)?nn\.(\w+)\((?:\s*(?:\w+=)?(?:True|False|-?[\d.]+(?:e-?\d+)?)\s*,?)*\)")
-_WORD = re.compile(r"[A-Za-z]\w{0,30}|\(?-?[\d.]+(?:, *-?[\d.]+)*\)?")  # nc, nearest, None, "(2, 2)"
+_SETTING = {"LeakyReLU": "negative_slope", "GELU": "approximate"}  # of those that have one
+_WORD = re.compile(r"[A-Za-z]\w{0,30}|-?\d+(?:\.\d+)?|\(-?\d+(?:, ?-?\d+)*\)")  # nc, nearest, None, "0.5", "(2, 2)"
+_LONGEST = 60  # of an activation
 _MOST_LAYERS, _MOST_REPEATS, _MOST = 500, 100, 65536
 
 _LIST_KEYS = ("backbone", "head")
-_NUMBER_KEYS = ("nc", "ch", "reg_max", "depth_multiple", "width_multiple", "kpt_shape", "end2end")
+_NUMBER_KEYS = ("nc", "reg_max", "depth_multiple", "width_multiple", "kpt_shape", "end2end")
 # Attributes that say nothing about what a layer computes from an image in inference.
-_NO_MATTER = frozenset("training inplace np i type name shape momentum num_batches_tracked c c1".split())
+_NO_MATTER = frozenset(  # the shapes of tensors are compared apart
+    """
+    training inplace np i type name shape momentum num_batches_tracked c c1 in_channels out_channels num_features
+    """.split()
+)
 _HEAD = frozenset("f nl nc reg_max".split())  # of a head: the rest is how Ultralytics decodes, which is ours here
 
 
@@ -54,6 +61,9 @@ def check_layer_list(yaml: Any, where: str) -> None:
     _check_activation(yaml.get("activation"), where)
     for key in _NUMBER_KEYS:
         _check_argument(yaml.get(key), where, key)
+    for key in ("ch", "channels"):
+        if yaml.get(key) not in (None, 3):
+            raise ValueError(f"{where}: the network is for pictures of {yaml[key]} channels; helmlite's have 3.")
     _check_scales(yaml, where)
     lines = [*yaml["backbone"], *yaml["head"]]
     if len(lines) > _MOST_LAYERS:
@@ -73,7 +83,7 @@ def adopt_modules(record: Record, network: nn.Module, where: str) -> dict[str, A
     Returns {"activations": {path: [class, arguments]}, "eps": {path: value}}.  Raises ValueError, naming the module,
     for any other difference.
     """
-    modules = dict(network.named_modules())
+    modules = dict(network.named_modules(remove_duplicate=False))
     activations: dict[str, list[Any]] = {}
     eps: dict[str, float] = {}
     for path, found in _records(record):
@@ -88,8 +98,7 @@ def adopt_modules(record: Record, network: nn.Module, where: str) -> dict[str, A
                     f"{where}: '{path}' is a {kind} in the checkpoint and a {type(built).__name__} by its layer list; "
                     "it was changed after it was built. Open it from its helmlite checkpoint folder instead."
                 )
-            slope = vars(found).get("negative_slope")
-            activations[path] = [kind, {} if slope is None else {"negative_slope": float(slope)}]
+            activations[path] = [kind, _setting_of(found, kind)]
             continue
         for name, value in vars(found).items():
             if (is_head and name not in _HEAD) or not _matters(name, value, built):
@@ -98,8 +107,8 @@ def adopt_modules(record: Record, network: nn.Module, where: str) -> dict[str, A
                 continue
             if name == "eps":
                 eps[path] = float(value)
-            elif kind == "LeakyReLU" and name == "negative_slope":
-                activations[path] = [kind, {"negative_slope": float(value)}]
+            elif name == _SETTING.get(kind):
+                activations[path] = [kind, _setting_of(found, kind)]
             else:
                 raise ValueError(
                     f"{where}: {name} of '{path}' is {value} in the checkpoint and {getattr(built, name)} by its layer "
@@ -120,11 +129,43 @@ def set_adopted(network: nn.Module, activations: Mapping[str, Any], eps: Mapping
         norm.eps = value  # type: ignore[assignment]
 
 
+def own_activations(network: nn.Module) -> None:
+    """Gives each layer an activation of its own, in place: there one instance serves them all."""
+    kinds = tuple(getattr(nn, name) for name in sorted(_ACTIVATIONS))
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, kinds):
+                setattr(module, name, copy.deepcopy(child))
+
+
+def _setting_of(record: Record, kind: str) -> dict[str, Any]:
+    """What an activation of this kind was built with, from its record."""
+    name = _SETTING.get(kind)
+    value = None if name is None else vars(record).get(name)
+    if name is None or value is None:
+        return {}
+    return {name: float(value) if isinstance(value, (int, float)) else str(value)}
+
+
+def _activation_name(text: Any) -> str:
+    """`ReLU` of `torch.nn.ReLU(inplace=True)`; "" for anything but such a call with literal arguments."""
+    if not isinstance(text, str) or len(text) > _LONGEST:
+        return ""
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return ""
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
+        return ""
+    values = [*call.args, *(item.value for item in call.keywords if item.arg is not None)]
+    is_literal = len(values) == len(call.args) + len(call.keywords) and all(isinstance(v, ast.Constant) for v in values)
+    return call.func.attr if is_literal and ast.unparse(call.func.value) in ("nn", "torch.nn") else ""
+
+
 def _check_activation(activation: Any, where: str) -> None:
     if activation is None:
         return
-    match = _ACTIVATION.fullmatch(activation) if isinstance(activation, str) else None
-    if match is None or match.group(1) not in _ACTIVATIONS:
+    if _activation_name(activation) not in _ACTIVATIONS:
         raise UntrustedCheckpointError(
             f"{where}: the checkpoint's layer list asks for the activation '{str(activation)[:80]}', which is none "
             "that helmlite knows; nothing was built, and none of its code was run."
@@ -164,8 +205,9 @@ def _check_scales(yaml: Mapping[str, Any], where: str) -> None:
                 f"{where}: scale '{name}' of the checkpoint's layer list is not [depth, width, most channels]."
             )
         _check_argument(values, where, f"scale '{name}'")
-    if yaml.get("scale") and yaml["scale"] not in scales:
-        raise ValueError(f"{where}: the checkpoint's layer list has no scale '{yaml['scale']}'.")
+    scale = yaml.get("scale")
+    if scale and (not isinstance(scale, str) or scale not in scales):
+        raise ValueError(f"{where}: the checkpoint's layer list has no scale '{str(scale)[:80]}'.")
 
 
 def _check_argument(value: Any, where: str, of: str) -> None:

@@ -18,10 +18,9 @@ from helmlite.detector.detector import Log
 from helmlite.evaluate.cost import file_bytes
 from helmlite.export.openvino import save_ir
 from helmlite.job.candidates import Candidate
-from helmlite.runtime.bundle import BundlePredictor
+from helmlite.runtime.bundle import BundlePredictor, describe_file
 from helmlite.runtime.packing import download_size
 from helmlite.runtime.preprocess import network_input
-from helmlite.runtime.session import open_session
 
 _PICTURES = 300  # NNCF's own default
 
@@ -52,11 +51,20 @@ def stock_nncf(baseline: Candidate, train: Dataset, seed: int, folder: Path, log
         save_ir(quantized, folder / "part.xml")
         (folder / "part.bin").replace(folder / "model.bin")
         (folder / "part.xml").replace(xml)
-    session = open_session(xml, "openvino", baseline.predictor.session.threads, "int8")
+    files = {name: describe_file(folder / name) for name in ("model.xml", "model.bin")}
+    manifest = replace(
+        baseline.bundle.manifest,
+        files=files,
+        runtime_files={"openvino": tuple(files)},
+        runtime="openvino",
+        precision="int8",
+    )
+    bundle = replace(baseline.bundle, folder=folder, manifest=manifest)
     return replace(
         baseline,
         name=f"NNCF INT8 at {baseline.input_size}",
-        predictor=BundlePredictor(baseline.bundle, "openvino", session=session),
+        bundle=bundle,
+        predictor=BundlePredictor(bundle, "openvino", baseline.predictor.session.threads),
         size_bytes=file_bytes([xml, folder / "model.bin"]),
         download_bytes=download_size([xml, folder / "model.bin"]),
         precision="int8",

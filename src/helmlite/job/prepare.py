@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import helmlite
 from helmlite.compress.distill import Distill
@@ -30,6 +32,8 @@ from helmlite.runtime.machine import int8_weight_bits, read_machine
 from helmlite.runtime.preprocess import check_input_size
 
 RUN_FILE = "run.json"
+_LOCK_FILE = ".lock"
+_LOCKED: dict[Path, TextIO] = {}
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
 _ALWAYS_TRAIN = ("distill", "slim", "admm", "growing", "gates")
 
@@ -227,20 +231,37 @@ def claim_folder(prepared: Prepared) -> None:
         different = sorted(name for name in stated if known.get(name) != stated[name])
         if different:
             raise ValueError(f"{out}: holds another run (other {different[0]}); give --out a new folder.")
+        _lock(out)
         _remove_leftovers(out)
         return
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
     out.mkdir(parents=True, exist_ok=True)
+    _lock(out)
     write_whole(path, json.dumps(stated, ensure_ascii=False, indent=1))
 
 
 def _remove_leftovers(out: Path) -> None:
     """What a killed process was writing: it never got its name, and nobody reads it."""
-    for pattern in (".*-*", "steps/.*-*", "artifacts/.*-*", "steps/*.work/measuring-*"):
-        for folder in out.glob(pattern):
-            if folder.is_dir():
-                shutil.rmtree(folder)
+    found = [*out.glob(".bundle-*"), *(out / "artifacts").glob(".*-*")]
+    for folder, names, _ in os.walk(out / "steps"):
+        found += [Path(folder) / name for name in names if name.startswith((".", "measuring-"))]
+    for leftover in found:
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+
+
+def _lock(out: Path) -> None:
+    """Keeps the folder for this process while it lives.  Raises ValueError where another one works in it."""
+    if out.resolve() in _LOCKED:
+        return
+    file = (out / _LOCK_FILE).open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ValueError(f"{out}: another helmlite is at work in this folder.") from error
+    _LOCKED[out.resolve()] = file  # closed, and so given back, when the process ends
 
 
 def _fingerprint(prepared: Prepared) -> dict[str, Any]:

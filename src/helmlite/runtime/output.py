@@ -120,7 +120,7 @@ class JsonLines:
     def open(path: Path, source: Source) -> JsonLines:
         """Raises ValueError where the file is one of the source's own, or holds anything but such lines."""
         _refuse_to_overwrite([path], source)
-        if path.exists() and not _holds_our_lines(path):
+        if path.is_file() and not _holds_our_lines(path):
             raise ValueError(f"{path} exists and holds other things; give --json a new file.")
         path.parent.mkdir(parents=True, exist_ok=True)
         return JsonLines(path, path.open("w", encoding="utf-8"))
@@ -155,12 +155,12 @@ def detections_to_json(found: Detections, classes: Sequence[Class]) -> list[dict
 
 def _holds_our_lines(path: Path) -> bool:
     """Whether a file is empty or begins with an object that `JsonLines` wrote."""
-    if not path.is_file():
-        return False
+    if path.stat().st_size == 0:
+        return True
     with path.open("rb") as file:
         first = file.readline(1_000_000)
     try:
-        return not first.strip() or {"source", "frame", "detections"} <= json.loads(first).keys()
+        return {"source", "frame", "detections"} <= json.loads(first).keys()
     except (ValueError, AttributeError):
         return False
 
