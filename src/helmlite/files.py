@@ -54,6 +54,9 @@ def make_parents(*paths: Path | None) -> None:
             continue
         if path.is_dir():
             raise ValueError(f"{path} is a folder; give the name of a file.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"{path} cannot be written: part of its path is a file.") from error
         if not os.access(path.parent, os.W_OK):
             raise ValueError(f"{path}: its folder cannot be written to.")

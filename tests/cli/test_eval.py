@@ -248,7 +248,9 @@ def test_pytorch_and_its_exports_agree(run, data: Path, tmp_path: Path) -> None:
         (("{bundle}", "--role", "dog"), "--role wants ROLE=CLASS"),
         (("{model}", "--classes", "cat,dog"), "No class of the data"),
         (("gone.pt", "--classes", "a,b"), "--classes is for an .onnx file"),
-        (("{bundle}", "--json", "no/such/folder/out.json"), "no/such/folder"),
+        (("{bundle}", "--json", "{bundle}/manifest.json/out.json"), "manifest.json/out.json cannot be written"),
+        (("{bundle}", "--predictions", "{bundle}"), "is a folder; give the name of a file"),
+        (("{bundle}", "--classes", "a,b"), "--classes is for an .onnx file; a bundle says this itself"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(  # type: ignore[no-untyped-def]

@@ -30,8 +30,9 @@ from helmlite.boxes import box_iou
 from helmlite.compress.control import train_control
 from helmlite.compress.drop_scale import with_scales_of
 from helmlite.compress.load import load_detector
-from helmlite.compress.rounding.insert_quantizers import has_quantizers
+from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
 from helmlite.compress.rounding.learned_steps import WithBoundedSteps, learned_steps, settled_steps
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.compress.teaching.distill_losses import (
     box_distribution_loss,
     box_overlap_loss,
@@ -62,6 +63,7 @@ from helmlite.runtime.decode import Selection
 
 _RATE = 1e-3
 _RATE_QUANTIZED = 1e-4
+_ROUNDED = (InsertQuantizers.kind, RoundWeights.kind)
 _LOOKED_AT = 24  # pictures that tell whether a quantized detector is alive
 _ALIVE = 0.25  # share of the original's heads that it must still find
 
@@ -159,7 +161,7 @@ class Distill:
         left nothing alive to train, and where there are no step sizes to train.
         """
         learning = learned_steps(detector) if self.step_sizes else detector
-        is_quantized = has_quantizers(detector.network)
+        is_quantized = self.step_sizes or any(detector.has_edit(kind) for kind in _ROUNDED)
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
