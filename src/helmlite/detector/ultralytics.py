@@ -173,7 +173,7 @@ def load_ultralytics(path: Path, roles: Mapping[str, str] | None = None) -> Dete
     yaml = copy.deepcopy(vars(model).get("yaml"))
     check_layer_list(yaml, str(path))
     description: dict[str, Any] = {"yaml": yaml, "kernels": {}}
-    network = _build(description, len(class_names), where=f"{path}: ")
+    network = _build(description, len(class_names), where=str(path))
     description["kernels"] = _odd_kernels(network, tensors)
     if description["kernels"]:
         network = _build(description, len(class_names))
@@ -290,9 +290,11 @@ def _keep_output(kept: dict[int, Tensor], index: int) -> Any:
     return hook
 
 
-def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = True, where: str = "") -> YoloNetwork:
+def _build(
+    description: Mapping[str, Any], class_count: int, keep_rng: bool = True, where: str = "architecture"
+) -> YoloNetwork:
     """The network of a description, with random weights.  Raises ValueError where its layers do not fit together."""
-    check_layer_list(description["yaml"], where.removesuffix(": ") or "architecture")
+    check_layer_list(description["yaml"], where)
     with _quiet_ultralytics(), contextlib.ExitStack() as stack:
         from ultralytics.nn.modules import Conv
         from ultralytics.nn.tasks import DetectionModel
@@ -305,7 +307,7 @@ def _build(description: Mapping[str, Any], class_count: int, keep_rng: bool = Tr
             model = DetectionModel(yaml, ch=3, nc=class_count, verbose=False)
         except _CANNOT_BUILD as error:
             why = str(error).strip().splitlines() or [type(error).__name__]
-            raise ValueError(f"{where}no network can be built from the layer list ({why[0][:120]}).") from error
+            raise ValueError(f"{where}: no network can be built from the layer list ({why[0][:120]}).") from error
     network = YoloNetwork(model.model)
     for module in list(network.modules()):
         if hasattr(module, "inplace"):
