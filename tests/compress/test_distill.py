@@ -373,3 +373,17 @@ def test_neither_minutes_nor_epochs_is_until_the_deadline(context):
     said: list[str] = []
     Distill(batch_size=8).apply(student, replace(context, deadline=0.0, log=said.append))
     assert said[-1].startswith("epoch 1 of 1:")
+
+
+def test_a_rare_class_can_come_more_often_and_does_so_the_same_way_again(context):
+    few = replace(context, data=context.data.subset([0, 1, 2, 4, 6]))  # one dark disc, four bright ones
+
+    def trained(threshold: float, folder: str) -> dict[str, Tensor]:
+        settings = Distill(epochs=2, teacher="none", batch_size=2, repeat_threshold=threshold)
+        return weights(settings.apply(few.original, replace(few, workspace=few.workspace / folder)))
+
+    often = trained(1.0, "often")
+    assert are_equal(often, trained(1.0, "again"))
+    assert not are_equal(often, trained(0.0, "plain"))
+    with pytest.raises(ValueError, match="repeat_threshold is a share of the pictures"):
+        Distill(epochs=1, repeat_threshold=30)

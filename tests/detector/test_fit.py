@@ -187,7 +187,7 @@ def test_kill_9_and_the_same_call_again_give_equal_bits(tmp_path, threads):
 
 
 def test_minutes_are_planned_from_measured_speed_and_the_plan_is_kept(data, detector, tmp_path):
-    settings = replace(SETTINGS, epochs=None, minutes=0.1)
+    settings = replace(SETTINGS, epochs=None, minutes=1.0)  # enough for the ten steps on a busy machine too
     before = weights(detector)
     began = time.monotonic()
     with pytest.raises(StoppedError):
@@ -196,8 +196,8 @@ def test_minutes_are_planned_from_measured_speed_and_the_plan_is_kept(data, dete
     assert plan["epochs"] >= 1
     assert plan["steps_per_epoch"] == 2
     assert plan["seconds_per_step"] > 0
-    left = 6 - (time.monotonic() - began)
-    assert plan["epochs"] * plan["seconds_per_epoch"] <= 6
+    left = 60 - (time.monotonic() - began)
+    assert plan["epochs"] * plan["seconds_per_epoch"] <= 60
     assert plan["epochs"] == 1 or plan["epochs"] * plan["seconds_per_epoch"] > 0.4 * left
     assert are_equal(weights(detector), before)  # measuring trains a copy
     plan["epochs"] = 6  # whatever the plan says is done

@@ -83,6 +83,8 @@ class Distill:
     unlabelled: folder of pictures without labels that the teacher teaches on too
     unlabelled_share: of each batch that are such pictures
     stored_score: stored detections below it are left out
+    repeat_threshold: pictures of classes that less than this share of the pictures show come more often, as often as
+             sqrt(threshold / share) says, the others less often; 0 shows each picture once (repeat_factors.py)
     control: whether to train the same detector as many epochs without a teacher as well (control.py)
     learning_rate: None means 1e-3, and 1e-4 for a quantized detector
     bf16:    None means where the processor computes in it, and never for a quantized detector
@@ -117,6 +119,7 @@ class Distill:
     unlabelled: str | None = None
     unlabelled_share: float = 0.5
     stored_score: float = 0.1
+    repeat_threshold: float = 0.0
     control: bool = False
 
     def __post_init__(self) -> None:
@@ -280,6 +283,7 @@ class Distill:
             freeze_norms=is_quantized,
             augmentation=Augmentation(mosaic=self.mosaic, scale=self.scale),
             unlabelled_share=0.0 if self.unlabelled is None else self.unlabelled_share,
+            repeat_threshold=self.repeat_threshold,
         )
 
     def _teacher(self, context: Context) -> Detector | None:

@@ -68,6 +68,8 @@ class FitSettings:
     evaluate_every: epochs between calls of `evaluate`, of which the best is kept; 0 means never
     cache_bytes: memory for decoded pictures
     unlabelled_share: of each batch that are pictures without labels, where the data has some
+    repeat_threshold: pictures of classes that less than this share of the pictures show come more often, the others
+             less often (repeat_factors.py); 0 shows each picture once in an epoch
     device:  "auto" (a GPU where there is one), "cpu" or "cuda"
     """
 
@@ -90,6 +92,7 @@ class FitSettings:
     cache_bytes: int = 2 * 2**30
     device: str = "auto"
     unlabelled_share: float = 0.0
+    repeat_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if (self.epochs is not None and self.epochs < 1) or (
@@ -109,6 +112,8 @@ class FitSettings:
             raise ValueError("weight_decay, warmup_epochs, close_mosaic_epochs and evaluate_every cannot be negative.")
         if not 0 <= self.unlabelled_share < 1:
             raise ValueError(f"unlabelled_share must be at least 0 and below 1; got {self.unlabelled_share:g}.")
+        if not 0 <= self.repeat_threshold <= 1:
+            raise ValueError(f"repeat_threshold is a share of the pictures, 0 to 1; got {self.repeat_threshold:g}.")
 
 
 def finetune(
@@ -147,7 +152,8 @@ def fit(
     _check(detector, settings, seed, evaluate, deadline)
     device = training_device(settings.device)
     workspace.mkdir(parents=True, exist_ok=True)
-    pictures = PictureCache(dataset, settings.input_size, len(detector.classes), settings.cache_bytes, log)
+    classes = len(detector.classes)
+    pictures = PictureCache(dataset, settings.input_size, classes, settings.cache_bytes, log, settings.repeat_threshold)
     ends = None if settings.minutes is None else started + 60 * settings.minutes
     with torch.random.fork_rng(devices=[]):
         made_from = {

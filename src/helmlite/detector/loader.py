@@ -10,11 +10,13 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from helmlite.boxes import xyxy_to_xywh
 from helmlite.data.dataset import Dataset, Sample, UnreadableImageError
 from helmlite.detector.augment import Augmentation, LabelledPicture, augmented, mixed
 from helmlite.detector.detector import Batch, Log
+from helmlite.detector.repeat_factors import drawn, repeat_factors
 
 _MAKERS = min(max((os.cpu_count() or 1) // 2, 1), 6)  # threads that make batches, beside those that train
 _PREFETCHED = 2 * _MAKERS  # batches made ahead; they are the same whenever and by whomever they are made
@@ -28,10 +30,19 @@ class PictureCache:
     Pictures beyond `cache_bytes` are read from disk each time.  Pictures that cannot be read are left out, counted
     and named once through `log`; `unreadable` holds their messages.
     labelled, unlabelled: positions of the pictures of either kind;  has_found: whether a stored teacher saw any
+    factors: for each of `labelled` how often it is to come (repeat_factors.py); None where all come alike
     Raises ValueError where no labelled picture is left, or where a label is not below `class_count`.
     """
 
-    def __init__(self, dataset: Dataset, input_size: int, class_count: int, cache_bytes: int, log: Log) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        input_size: int,
+        class_count: int,
+        cache_bytes: int,
+        log: Log,
+        repeat_threshold: float = 0.0,
+    ) -> None:
         self._dataset = dataset
         self._input_size = input_size
         self._class_count = class_count
@@ -42,7 +53,8 @@ class PictureCache:
         self.unlabelled: list[int] = []
         self._is_labelled: list[bool] = []
         self.has_found = False
-        self._fill(cache_bytes)
+        labels = self._fill(cache_bytes)
+        self.factors = repeat_factors(labels, repeat_threshold) if repeat_threshold > 0 else None
         if self.unreadable:
             named = "; ".join(self.unreadable[:_NAMED])
             more = f"; and {len(self.unreadable) - _NAMED} more" if len(self.unreadable) > _NAMED else ""
@@ -61,12 +73,27 @@ class PictureCache:
         index = self._indices[position]
         return self._kept[index] if index in self._kept else self._read(index)
 
-    def of_its_kind(self, position: int) -> Sequence[int]:
-        """Positions of the pictures that may share a mosaic with this one: labelled as it is, or not."""
-        return self.labelled if self._is_labelled[position] else self.unlabelled
+    def others(self, position: int, count: int, random: np.random.Generator) -> list[int]:
+        """Positions of pictures to share a mosaic with this one, drawn by chance: labelled as it is, or not."""
+        is_labelled = self._is_labelled[position]
+        alike = self.labelled if is_labelled else self.unlabelled
+        if self.factors is None or not is_labelled:
+            return [alike[item] for item in random.integers(0, len(alike), size=count).tolist()]
+        chosen = random.choice(len(alike), size=count, p=self.factors / self.factors.sum())
+        return [alike[item] for item in chosen.tolist()]
 
-    def _fill(self, bytes_left: int) -> None:
-        """Reads every picture once, in order, so that what is kept does not depend on which thread was faster."""
+    def labelled_order(self, random: np.random.Generator) -> list[int]:
+        """Positions of the labelled pictures for one epoch: each once, or as often as its factor says."""
+        if self.factors is None:
+            return random.permutation(self.labelled).tolist()
+        return [self.labelled[item] for item in drawn(self.factors, random).tolist()]
+
+    def _fill(self, bytes_left: int) -> list[NDArray[np.int64]]:
+        """Reads every picture once, in order, so that what is kept does not depend on which thread was faster.
+
+        Gives the labels of each labelled picture.
+        """
+        labels = []
         with ThreadPoolExecutor(_READERS) as readers:
             for index, picture in enumerate(readers.map(self._read_or_error, range(len(self._dataset)))):
                 if isinstance(picture, UnreadableImageError):
@@ -76,9 +103,12 @@ class PictureCache:
                 self._is_labelled.append(picture.is_labelled)
                 self._indices.append(index)
                 self.has_found |= picture.scores is not None
+                if picture.is_labelled:
+                    labels.append(picture.labels[picture.every_score() == 0])
                 if picture.image.nbytes <= bytes_left:
                     bytes_left -= picture.image.nbytes
                     self._kept[index] = picture
+        return labels
 
     def _read_or_error(self, index: int) -> LabelledPicture | UnreadableImageError:
         try:
@@ -127,7 +157,8 @@ def training_batches(
     epoch: int,
     unlabelled_share: float = 0.0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch: every labelled picture once, in an order and with changes that (seed, epoch) decide.
+    """The batches of one epoch: every labelled picture once (or by its factor), in an order and with changes that
+    (seed, epoch) decide.
 
     Batches differ by at most one picture in size, so that no small rest at the end weighs as much as a whole batch.
     unlabelled_share: of each batch that are pictures without labels, drawn anew for every epoch
@@ -164,12 +195,15 @@ def _chunks(
 ) -> list[list[tuple[int, int]]]:
     """For each batch the position of its pictures, and the number that each one's random changes follow from."""
     random = np.random.default_rng((seed, epoch, 0))
-    labelled = random.permutation(pictures.labelled)
+    labelled = pictures.labelled_order(random)
     draws = epoch_length(pictures, unlabelled_share) - len(labelled)
     rounds = -(-draws // len(pictures.unlabelled)) if draws else 0  # none comes again before all have come
-    drawn = [item for _ in range(rounds) for item in random.permutation(pictures.unlabelled).tolist()][:draws]
-    first = [(position, position) for position in labelled.tolist()]
-    second = [(position, len(pictures) + number) for number, position in enumerate(drawn)]
+    unlabelled = [item for _ in range(rounds) for item in random.permutation(pictures.unlabelled).tolist()][:draws]
+    numbers = (
+        labelled if pictures.factors is None else range(len(labelled))
+    )  # a picture that comes twice looks different
+    first = list(zip(labelled, numbers, strict=True))
+    second = [(position, len(pictures) + number) for number, position in enumerate(unlabelled)]
     steps = batch_count(len(first) + len(second), batch_size)
     return [[*ours, *theirs] for ours, theirs in zip(_parts(first, steps), _parts(second, steps), strict=True)]
 
@@ -194,8 +228,7 @@ def _batch(
         random = np.random.default_rng((seed, epoch, 1 + number))
         made = _training_picture(pictures, position, input_size, settings, random)
         if random.random() < settings.mixup:
-            alike = pictures.of_its_kind(position)
-            other = alike[int(random.integers(len(alike)))]
+            (other,) = pictures.others(position, 1, random)
             made = mixed(made, _training_picture(pictures, other, input_size, settings, random), random)
         images[place] = made.image
         boxes = xyxy_to_xywh(made.boxes_xyxy) / np.float32(input_size)
@@ -219,6 +252,5 @@ def _training_picture(
 ) -> LabelledPicture:
     used = [position]
     if random.random() < settings.mosaic:
-        alike = pictures.of_its_kind(position)
-        used += [alike[item] for item in random.integers(0, len(alike), size=3).tolist()]
+        used += pictures.others(position, 3, random)
     return augmented([pictures[item] for item in used], input_size, settings, random)
