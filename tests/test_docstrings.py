@@ -1,12 +1,16 @@
-"""Examples in docstrings are true."""
+"""Examples in docstrings are true, and a package's own docstring leads to every file in it."""
 
 from __future__ import annotations
 
 import doctest
+import fnmatch
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import numpy as np
+import pytest
 
 import helmlite
 
@@ -24,3 +28,12 @@ def test_every_example_gives_what_it_says() -> None:
             failed.append(module.name)
     assert not failed
     assert attempted > 20
+
+
+@pytest.mark.parametrize("name", ["data", "runtime", "evaluate", "detector", "export", "job"])
+def test_a_package_says_where_everything_is(name: str) -> None:
+    package = importlib.import_module(f"helmlite.{name}")
+    named = re.findall(r"[\w*]+\.py", package.__doc__ or "")
+    files = {path.name for path in Path(package.__path__[0]).glob("*.py")} - {"__init__.py"}
+    assert not [pattern for pattern in named if not fnmatch.filter(files, pattern)]
+    assert files == {file for pattern in named for file in fnmatch.filter(files, pattern)}

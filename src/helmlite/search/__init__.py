@@ -1,0 +1,1 @@
+"""Reserved for searching recipes; empty so far."""

@@ -1,0 +1,1 @@
+"""Reserved for watching a road on top of `runtime`; empty so far."""
