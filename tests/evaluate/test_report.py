@@ -39,13 +39,12 @@ from helmlite.evaluate.report import (
     DataUsed,
     Measured,
     RunReport,
-    print_report,
-    read_report,
     report_json,
     verdict_line,
-    write_report,
 )
+from helmlite.evaluate.report_files import read_report, write_report
 from helmlite.evaluate.resolution import Resolution
+from helmlite.evaluate.terminal import show_report
 from helmlite.runtime.manifest import StayedFloat
 
 HEADS = HeadChanges(54, 76, 47, 46, (Head(0, 0), Head(1, 0)), (Head(2, 0),), 0.32, 0.28, 5, 5)
@@ -110,7 +109,7 @@ def test_boxes_and_scores_are_told_apart(capsys: pytest.CaptureFixture[str]) -> 
     assert "0.000031 (0.0004)" in page
     assert "98.1 %</span>" in page or "98.1 % of 212" in page
     assert "0.021 (-0.004)" in page
-    print_report(a_report())
+    show_report(a_report())
     assert (
         "INT8 against 3. distill: 98.1 % of 212 boxes reported again, boxes overlap by 0.962" in capsys.readouterr().out
     )
@@ -287,7 +286,7 @@ def test_a_window_stays_inside_the_picture() -> None:
 
 
 def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(a_report(), width=160)
+    show_report(a_report(), width=160)
     shown = capsys.readouterr().out
     assert verdict_line(a_report()) in shown
     assert "input size 2.38 × precision 4.70 = 11.2× (measured: 11.2×)" in shown
@@ -299,7 +298,7 @@ def test_the_terminal_shows_the_same(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_narrow_terminal_cuts_no_figure(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(a_report(), width=80)
+    show_report(a_report(), width=80)
     shown = capsys.readouterr().out
     assert "…" not in shown
     tables = shown[: shown.index("faster by")]

@@ -57,7 +57,7 @@ def compress(
 
     from helmlite.cli.errors import EXIT_GATE_FAILED, EXIT_GATE_UNDECIDED, going_on_later
     from helmlite.data.roles import parse_role_options
-    from helmlite.evaluate.report import print_report
+    from helmlite.evaluate.terminal import show_report
     from helmlite.job.compress import compress as run
     from helmlite.job.compress import train
     from helmlite.job.prepare import CompressSettings
@@ -93,7 +93,7 @@ def compress(
         return
     with going_on_later():
         report = run(settings, tell)
-    print_report(report)
+    show_report(report)
     print(f"bundle: {out / 'bundle'}\nreport: {out / 'report.html'}")
     if export:
         _write_pt(out, report.result.input_size)
@@ -192,13 +192,13 @@ def demo(
     import time
 
     from helmlite.cli.errors import going_on_later
-    from helmlite.evaluate.report import print_report
+    from helmlite.evaluate.terminal import show_report
     from helmlite.job.demo import DRAWN, NEXT
     from helmlite.job.demo import demo as run
 
     with going_on_later():
         report = run(out, minutes, seed, lambda line: print(f"{time.strftime('%H:%M:%S')} {line}", flush=True))
-    print_report(report)
+    show_report(report)
     print(f"bundle: {out / 'run' / 'bundle'}\nreport: {out / 'run' / 'report.html'}\n\n{DRAWN}\n{NEXT}")
 
 

@@ -1,7 +1,7 @@
 """The report of a compression run: what was there, what came out, what it cost, and how that is known.
 
-`RunReport` is plain data.  `write_report` writes it as `report.json` and as `report.html` (one file that opens
-offline), `print_report` shows it in a terminal, `read_report` gives it back.
+`RunReport` is plain data, and `report_json` gives it as JSON values.  report_files.py writes and reads it, page.py
+makes the page of it and terminal.py shows it in a terminal.
 
 Accuracies and recalls are in [0, 1], drops and intervals of a loss in points (hundredths of that).  None is
 "unknown", and is shown as unknown.
@@ -9,10 +9,8 @@ Accuracies and recalls are in [0, 1], drops and intervals of a loss in points (h
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from helmlite.evaluate import figures
@@ -20,15 +18,12 @@ from helmlite.evaluate.accuracy import ClassAccuracy
 from helmlite.evaluate.cost import Factor, product, ratio
 from helmlite.evaluate.errors import HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
-from helmlite.evaluate.gallery import Crop
 from helmlite.evaluate.gate import GateVerdict
 from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.resolution import Resolution
-from helmlite.files import write_whole
 from helmlite.runtime.manifest import StayedFloat
 
 FORMAT_VERSION = 1
-JSON_NAME, PAGE_NAME = "report.json", "report.html"
 
 
 @dataclass(frozen=True)
@@ -222,41 +217,6 @@ def report_from_json(values: Mapping[str, Any]) -> RunReport:
         "map_loss_ci95": values.get("map_drop_ci95"),
     }
     return from_plain(RunReport, stored, "report")
-
-
-def read_report(path: Path) -> RunReport:
-    """The report in a run's folder, or in a `report.json`.  Raises OSError, ValueError."""
-    file = path / JSON_NAME if path.is_dir() else path
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} is not a report of helmlite.")
-    return report_from_json(values)
-
-
-def write_report(report: RunReport, folder: Path, gallery: tuple[Crop, ...] = ()) -> Path:
-    """Writes `report.json` and `report.html` into `folder` and gives the page's path.  Raises OSError.
-
-    gallery: crops of heads newly missed and newly found (`gallery.cut_crops`).  They show real people: leave it
-    empty where the page is to be passed on.
-    """
-    from helmlite.evaluate.page import report_page
-
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report_json(report), indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / JSON_NAME, text + "\n")
-    page = folder / PAGE_NAME
-    write_whole(page, report_page(report, gallery))
-    return page
-
-
-def print_report(report: RunReport, width: int | None = None) -> None:
-    """Shows the verdict, the table, the split of the speed-up and the gate in the terminal."""
-    from helmlite.evaluate.terminal import show_report
-
-    show_report(report, width)
 
 
 def times_in_words(value: float | None, more: str, less: str) -> str:

@@ -12,7 +12,8 @@ from helmlite.compress.checkpoint import load_checkpoint, read_provenance
 from helmlite.compress.describe import described
 from helmlite.compress.recipe import step_folders
 from helmlite.detector.detector import Detector
-from helmlite.evaluate.report import JSON_NAME, Measured, RunReport, read_report, verdict_line
+from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.report_files import JSON_NAME, read_report
 
 
 def explain(run: Path) -> list[str]:
