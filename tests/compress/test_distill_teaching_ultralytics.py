@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helmlite.compress.checkpoint import save_checkpoint
 from helmlite.compress.distill import Distill, DistillObjective
 from helmlite.compress.teaching.distill_losses import class_loss, flat_maps
 from helmlite.compress.teaching.feature_losses import FEATURE_LOSSES
 from helmlite.compress.teaching.stored_teacher import StoredTeacherObjective, StoredWeights
+from helmlite.compress.technique import WithRemarks
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
@@ -119,3 +121,14 @@ def dense_maps(*detectors):
         network = detector.network.train(number == 0)
         found = float_maps(family_of(detector), network, one_batch().images, bf16=False)
         yield found.maps if detector.architecture.layout.needs_nms else found.extra
+
+
+def test_a_report_says_which_branch_had_no_teacher(tmp_path):
+    save_checkpoint(random_yolo("yolo11n", 0), tmp_path / "teacher", {})
+    settings = Distill(epochs=1, teacher=str(tmp_path / "teacher"))
+    assert isinstance(settings, WithRemarks)
+    (line,) = settings.remarks(random_yolo("yolo26n", 1))
+    assert "no one-to-one branch" in line
+    assert settings.remarks(random_yolo("yolo11n", 1)) == ()
+    for teacher in ("original", "none", "stored:nowhere"):
+        assert Distill(epochs=1, teacher=teacher).remarks(random_yolo("yolo26n", 1)) == ()

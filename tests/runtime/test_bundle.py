@@ -139,6 +139,14 @@ def test_a_bf16_bundle_runs_in_f32_where_there_is_no_bf16(make_bundle: MakeBundl
         BundlePredictor(make_bundle(folder="asked"), "onnxruntime", precision="bf16")
 
 
+def test_an_int8_bundle_whose_rest_is_to_run_in_bf16_runs_in_int8_where_there_is_none(make_bundle: MakeBundle) -> None:
+    predictor = BundlePredictor(make_bundle(precision="int8_bf16"), "onnxruntime", threads=1)
+    assert predictor.session.precision == "int8"
+    assert predictor.remarks == (
+        "The bundle asks for bf16, which onnxruntime does not have on this machine. Ran in int8.",
+    )
+
+
 def test_eight_bit_weights_on_a_processor_whose_sums_overflow_are_said(
     make_bundle: MakeBundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +154,8 @@ def test_eight_bit_weights_on_a_processor_whose_sums_overflow_are_said(
     safe = make_bundle(folder="safe", precision="int8", runtime="openvino", quantization={"weight_bits": 7})
     monkeypatch.setattr(helmlite.runtime.bundle, "int8_weight_bits", lambda machine: 7)
     assert "has no VNNI" in BundlePredictor(full, threads=1).remarks[0]
+    mixed = make_bundle(folder="mixed", precision="int8_bf16", runtime="openvino", quantization={"weight_bits": 8})
+    assert any("has no VNNI" in remark for remark in BundlePredictor(mixed, threads=1).remarks)
     assert BundlePredictor(full, "onnxruntime", threads=1).remarks == ()
     assert BundlePredictor(safe, threads=1).remarks == ()
     monkeypatch.setattr(helmlite.runtime.bundle, "int8_weight_bits", lambda machine: 8)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helmlite.runtime.session import is_installed, open_session
+from helmlite.runtime.session import BF16_PRECISIONS, is_installed, open_session
 
 RUNTIMES = ["onnxruntime", "openvino"]
 MakeOnnx = Callable[..., Path]
@@ -51,10 +51,12 @@ def test_openvino_gets_the_precision_hint(make_onnx: MakeOnnx) -> None:
     path = make_onnx("decoded")
     if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         assert open_session(path, "openvino", 1, "bf16").precision == "bf16"
+        assert open_session(path, "openvino", 1, "int8_bf16").precision == "int8_bf16"
         assert open_session(path, "openvino", 1, "default").precision == "bf16"  # its own choice on such a CPU
     else:
-        with pytest.raises(ValueError, match="no BF16 kernels"):
-            open_session(path, "openvino", 1, "bf16")
+        for precision in BF16_PRECISIONS:
+            with pytest.raises(ValueError, match="no BF16 kernels"):
+                open_session(path, "openvino", 1, precision)
     assert open_session(path, "openvino", 1, "f32").precision == "f32"
 
 
@@ -76,8 +78,9 @@ def test_wrong_arguments(make_onnx: MakeOnnx, tmp_path: Path) -> None:
         open_session(path, precision="f64")
     with pytest.raises(ValueError, match="at least one thread; got 0"):
         open_session(path, threads=0)
-    with pytest.raises(ValueError, match="no BF16 on the CPU"):
-        open_session(path, "onnxruntime", precision="bf16")
+    for precision in BF16_PRECISIONS:
+        with pytest.raises(ValueError, match="no BF16 on the CPU"):
+            open_session(path, "onnxruntime", precision=precision)
     with pytest.raises(ValueError, match="takes 64 x 64 pixels, not 320"):
         open_session(path, input_size=320)
     with pytest.raises(FileNotFoundError, match="No model at"):

@@ -21,7 +21,11 @@ _Runtime = Annotated[
 ]
 _Threads = Annotated[int | None, typer.Option("--threads", min=1, help="By default every core that may be used.")]
 _Precision = Annotated[
-    str | None, typer.Option("--precision", help="f32, bf16, int8 or default; by default the bundle's own.")
+    str | None,
+    typer.Option(
+        "--precision",
+        help="f32, bf16, int8, int8_bf16 (what stayed float in BF16) or default; by default the bundle's own.",
+    ),
 ]
 _Layout = Annotated[
     str | None, typer.Option("--layout", help="Of a bare .onnx file: helmlite, ultralytics or end2end.")

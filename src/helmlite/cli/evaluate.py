@@ -37,7 +37,9 @@ def evaluate_model(
     runtime: Annotated[
         str | None, typer.Option(help="pytorch, onnxruntime or openvino; a .pt is exported for it.")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="f32, bf16 or int8, for a bundle or an .onnx.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="f32, bf16, int8 or int8_bf16, for a bundle or an .onnx.")
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of the runtime; by default every core.")] = None,
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names of a foreign .onnx, in order: a,b,c.")] = None,

@@ -168,7 +168,8 @@ class Distill:
         teacher = self._teacher(context)
         if teacher is not None:
             check_heads(detector, teacher)
-            _say_untaught(detector, teacher, context)
+            for line in _untaught(detector, teacher):
+                context.log(f"distill: {line}")
         data = self._data(context)
         if is_quantized:
             check_alive(detector, context)
@@ -216,6 +217,12 @@ class Distill:
             load_detector(self.teacher)
         if self.unlabelled is not None:
             unlabelled_pictures(self.unlabelled, ())
+
+    def remarks(self, detector: Detector) -> tuple[str, ...]:
+        """What of such a detector the teacher cannot teach."""
+        if self.teacher in ("original", "none") or is_stored(self.teacher):
+            return ()
+        return _untaught(detector, load_detector(self.teacher))
 
     def settings_that_count(self) -> dict[str, Any]:
         """All that the taught detector depends on, as plain data: a twin beside it changes nothing."""
@@ -376,12 +383,14 @@ class DistillObjective:
         return box_overlap_loss(expected_distances(student, our_bins), expected_distances(teacher, their_bins), weight)
 
 
-def _say_untaught(student: Detector, teacher: Detector, context: Context) -> None:
-    if teacher.architecture.layout.needs_nms and not student.architecture.layout.needs_nms:
-        context.log(
-            "distill: the teacher has no one-to-one branch; classes and boxes of the student's, which ships, are "
-            "learned from the labels alone, those of its one-to-many branch from the teacher too"
-        )
+def _untaught(student: Detector, teacher: Detector) -> tuple[str, ...]:
+    """What of the student no teacher teaches, in words; () where all of it is taught."""
+    if not teacher.architecture.layout.needs_nms or student.architecture.layout.needs_nms:
+        return ()
+    return (
+        "The teacher has no one-to-one branch; classes and boxes of the student's, which ships, are learned from the "
+        "labels alone, those of its one-to-many branch from the teacher too.",
+    )
 
 
 def _by_kind(maps: TrainingMaps, is_dense: bool) -> dict[str, tuple[Tensor, ...]]:

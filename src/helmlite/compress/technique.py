@@ -90,6 +90,15 @@ class ChoosesOnVal(Protocol):
 
 
 @runtime_checkable
+class WithRemarks(Protocol):
+    """A technique of which a report must say something that its name and settings do not tell."""
+
+    def remarks(self, detector: Detector) -> tuple[str, ...]:
+        """Sentences about what it does to `detector`, or to another of its architecture."""
+        ...
+
+
+@runtime_checkable
 class WithStandIn(Protocol):
     """A technique that trains, or looks at many pictures, and can say what it will make without that."""
 

@@ -61,7 +61,7 @@ def write_bundle(
     """Exports the detector for each runtime and writes the bundle; an older bundle in `folder` is replaced.
 
     runtime:    the preferred one (openvino where it is among `runtimes`)
-    precision:  f32, bf16 or int8: what it is to be run in (int8 for a quantized detector, else f32)
+    precision:  what it is to be run in, one of the manifest's; by default int8 for a quantized detector, else f32
     thresholds: 0.25 for every class where none were chosen, and the manifest says so
     The folder appears when everything is in it: an error (a full disk, an interruption) leaves what was there before.
     Raises ValueError where `folder` holds something that is no bundle, OSError where it cannot be written.

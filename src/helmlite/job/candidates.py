@@ -18,7 +18,7 @@ from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle
 from helmlite.runtime.packing import download_size
 
 _CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision", "weight_only": "precision"}
-_PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8"}
+_PRECISION_NAMES = {"f32": "FP32", "bf16": "BF16", "int8": "INT8", "int8_bf16": "INT8, rest BF16"}
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,12 @@ def build_candidates(prepared: Prepared, steps: Sequence[StepResult], log: Log) 
         made = _candidate(prepared, f"{number}. {step.name}", cause_of(step.name), step.detector, size, folder, log)
         last_float = next(item.name for item in reversed(chain) if item.precision == "f32")
         chain.append(replace(made, copy_of=last_float if step.name == "quantize" else ""))
-    wanted = "bf16" in prepared.target.precisions and has_bf16(prepared.target.runtime)
-    return chain + (in_bf16(chain, size) if wanted else [])
+    return chain + (bf16_copies(chain, size) if has_bf16_rows(prepared) else [])
+
+
+def has_bf16_rows(prepared: Prepared) -> bool:
+    """Whether the run measures BF16 too: the target wants it, and this machine can."""
+    return "bf16" in prepared.target.precisions and has_bf16(prepared.target.runtime)
 
 
 def finished(candidates: Sequence[Candidate], precisions: Sequence[str]) -> list[Candidate]:
@@ -72,27 +76,31 @@ def finished(candidates: Sequence[Candidate], precisions: Sequence[str]) -> list
     return [item for item in ways if item.precision in precisions]
 
 
-def in_bf16(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:
-    """The float stages at the run's input size in BF16."""
+def bf16_copies(chain: Sequence[Candidate], input_size: int) -> list[Candidate]:
+    """At the run's input size the first and the last float stage in BF16, and an INT8 end with its float rest in it."""
     first = next(item for item in chain if item.input_size == input_size)
     last = [item for item in chain if item.precision == "f32"][-1]
-    found = []
-    for item, name in ((first, f"BF16 at {input_size}"), (last, f"{last.name} in BF16")):
-        predictor = BundlePredictor(item.bundle, item.predictor.session.runtime, precision="bf16")
-        note = "needs no training" if item is first else ""
-        found.append(
-            replace(
-                item,
-                name=name,
-                predictor=predictor,
-                precision="bf16",
-                cause="precision",
-                in_chain=False,
-                note=note,
-                copy_of=item.name,
-            )
-        )
-    return found if last is not first else found[:1]
+    found = [replace(in_bf16(first, f"BF16 at {input_size}"), note="needs no training")]
+    if last is not first:
+        found.append(in_bf16(last, f"{last.name} in BF16"))
+    if chain[-1].precision == "int8":
+        found.append(in_bf16(chain[-1], f"{chain[-1].name}, rest in BF16"))
+    return found
+
+
+def in_bf16(item: Candidate, name: str) -> Candidate:
+    """The same file run in BF16; of a quantized one what stayed float, since the rest is INT8 as before."""
+    precision = "int8_bf16" if item.precision == "int8" else "bf16"
+    return replace(
+        item,
+        name=name,
+        predictor=BundlePredictor(item.bundle, item.predictor.session.runtime, precision=precision),
+        precision=precision,
+        cause="precision",
+        in_chain=False,
+        note="",
+        copy_of=item.name,
+    )
 
 
 def cause_of(technique: str) -> str:

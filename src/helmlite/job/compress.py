@@ -17,7 +17,7 @@ import helmlite
 from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.teaching.unlabelled import unlabelled_pictures
-from helmlite.compress.technique import ChoosesOnVal, Context
+from helmlite.compress.technique import ChoosesOnVal, Context, WithRemarks
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
@@ -37,14 +37,22 @@ from helmlite.evaluate.gate import (
     judge,
     operating_point,
 )
-from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line, write_report
+from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
+from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.export.parity import measure_parity
-from helmlite.job.candidates import Candidate, build_candidates, finished, precision_name
+from helmlite.job.candidates import (
+    Candidate,
+    build_candidates,
+    finished,
+    has_bf16_rows,
+    in_bf16,
+    precision_name,
+)
 from helmlite.job.curves import training_curves
 from helmlite.job.measure import (
     Seen,
@@ -78,7 +86,10 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     candidates = build_candidates(prepared, steps, log)
     at_size = next(item for item in candidates if item.input_size == prepared.input_size)
     peer = stock_nncf(at_size, prepared.train, settings.seed, settings.out / "artifacts" / "nncf", log)
-    candidates += [peer] if peer else []
+    if peer is not None:
+        candidates.append(peer)
+        if has_bf16_rows(prepared):
+            candidates.append(replace(in_bf16(peer, f"{peer.name}, rest in BF16"), note=peer.note))
     log("parity: files held against their detectors")
     parities = check_exports(candidates, _pictures(prepared.val, _COMPARED_PICTURES))
     seen = {item.name: _look(item, prepared, log) for item in candidates}
@@ -367,6 +378,8 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
             notes.append(
                 f"Step {number} ({step.name}) made choices by looking at the tuning pictures, on which the gate judges."
             )
+        if isinstance(step, WithRemarks):
+            notes += [f"Step {number} ({step.name}): {line}" for line in step.remarks(prepared.detector)]
     if prepared.skipped:
         notes.append(
             f"{len(prepared.skipped)} pictures could not be read and were left out: {_first(prepared.skipped)}."

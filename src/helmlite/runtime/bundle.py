@@ -29,7 +29,7 @@ from helmlite.runtime.manifest import (
     write_manifest,
 )
 from helmlite.runtime.preprocess import Placement, network_input
-from helmlite.runtime.session import Planes, Session, is_installed, open_session
+from helmlite.runtime.session import BF16_PRECISIONS, Planes, Session, is_installed, open_session
 
 __all__ = [
     "FORMAT_VERSION",
@@ -115,7 +115,7 @@ class BundlePredictor:
                    and `remarks` says so
         threads:   by default every core that this process may use
         selection: by default the bundle's own, which is evaluation's (scores from 0.001 on)
-        precision: by default the bundle's own; where this machine cannot, f32, and `remarks` says so
+        precision: by default the bundle's own; where this machine has no BF16, f32 instead, and `remarks` says so
         adapt:     turns a foreign graph's outputs into ours
 
         Raises ValueError, OSError or ImportError where the network cannot be opened so.
@@ -252,9 +252,9 @@ def _open_bundle(
         chosen = others[0]
     path = bundle.model_path(chosen)
     wanted = precision or manifest.precision
-    if precision is None and wanted == "bf16" and not has_bf16(chosen):
-        remarks.append(f"The bundle asks for bf16, which {chosen} does not have on this machine. Ran in f32.")
-        wanted = "f32"
+    if precision is None and wanted in BF16_PRECISIONS and not has_bf16(chosen):
+        wanted = "f32" if wanted == "bf16" else "int8"
+        remarks.append(f"The bundle asks for bf16, which {chosen} does not have on this machine. Ran in {wanted}.")
     remarks += _overflow_remark(manifest, chosen, wanted)
     return open_session(path, chosen, threads, wanted, manifest.input_size), remarks
 
@@ -270,7 +270,7 @@ def _gate_remark(manifest: Manifest) -> list[str]:
 
 
 def _overflow_remark(manifest: Manifest, runtime: str, precision: str) -> list[str]:
-    if precision != "int8" or runtime != "openvino":
+    if precision not in ("int8", "int8_bf16") or runtime != "openvino":
         return []
     if manifest.quantization.get("weight_bits", 8) <= int8_weight_bits(read_machine()):
         return []

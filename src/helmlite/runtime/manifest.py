@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 OUTPUT_KINDS = ("maps", "decoded", "end2end")
 RUNTIMES = ("onnxruntime", "openvino")
-PRECISIONS = ("f32", "bf16", "int8")
+PRECISIONS = ("f32", "bf16", "int8", "int8_bf16")
 
 
 class BundleError(ValueError):
@@ -92,7 +92,7 @@ class Manifest:
     files:         relative path (with /) -> hash and size, of every file but the manifest
     runtime_files: runtime -> the files that it loads, the one to be opened first
     runtime:       the preferred runtime: the one that was fastest on the target
-    precision:     f32, bf16 or int8 (int8: what stayed float runs in f32)
+    precision:     f32, bf16, int8 (what stayed float runs in f32) or int8_bf16 (that runs in bf16)
     target:        name of the target that the bundle was made for
     metrics:       what was measured on the artifact itself
     quantization:  a summary of the plan; {} for a float bundle

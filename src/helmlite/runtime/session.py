@@ -20,7 +20,8 @@ from helmlite.runtime.machine import usable_cores
 Planes = NDArray[np.float32]  # (1, 3, S, S) RGB in [0, 1]
 Shape = tuple["int | None", ...]  # None where the size is free
 
-SESSION_PRECISIONS = ("f32", "bf16", "int8", "default")
+SESSION_PRECISIONS = ("f32", "bf16", "int8", "int8_bf16", "default")
+BF16_PRECISIONS = ("bf16", "int8_bf16")  # those that need a runtime and a processor with BF16
 _PACKAGE_OF = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 
 
@@ -29,7 +30,7 @@ class Session:
     """A network ready to run.
 
     runtime:       onnxruntime or openvino; version: of its package
-    precision:     f32, bf16 or int8: what it really computes in (int8: the rest in f32)
+    precision:     what it really computes in: f32, bf16, int8 (what stayed float in f32) or int8_bf16 (that in bf16)
     threads:       number of threads it may use
     input_size:    side of the square input in pixels
     output_names:  in the order in which `run` gives them; output_shapes: theirs, None where a size is free
@@ -69,8 +70,8 @@ def open_session(
 
     path:       .onnx for either runtime, .xml (with its .bin beside it) for OpenVINO
     threads:    by default every core that this process may use
-    precision:  f32, bf16 (OpenVINO only), int8 (for a quantized graph; the rest is f32), or default: what the
-                runtime would do by itself
+    precision:  f32; bf16 (OpenVINO only); for a quantized graph int8, what stayed float in f32, or int8_bf16, that in
+                bf16 (OpenVINO only); or default: what the runtime would do by itself
     input_size: needed only where the graph leaves the size of its input free
 
     Raises ValueError for an unreadable file, an input that is not (1, 3, S, S) float32, or a precision that the
@@ -95,8 +96,8 @@ def _open_onnxruntime(path: Path, threads: int, precision: str, input_size: int 
 
     if path.suffix.lower() != ".onnx":
         raise ValueError(f"ONNX Runtime opens .onnx files; got {path.name}.")
-    if precision == "bf16":
-        raise ValueError("ONNX Runtime has no BF16 on the CPU. Use --runtime openvino, or precision f32.")
+    if precision in BF16_PRECISIONS:
+        raise ValueError("ONNX Runtime has no BF16 on the CPU. Use --runtime openvino, or precision f32 or int8.")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -129,7 +130,7 @@ def _open_openvino(path: Path, threads: int, precision: str, input_size: int | N
     except ImportError as error:
         raise ImportError('OpenVINO is not installed. Install it with: pip install "helmlite[openvino]"') from error
     core = openvino.Core()
-    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if precision in BF16_PRECISIONS and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         raise ValueError("This CPU has no BF16 kernels in OpenVINO. Use precision f32 or int8.")
     try:
         model = core.read_model(path)
@@ -144,7 +145,7 @@ def _open_openvino(path: Path, threads: int, precision: str, input_size: int | N
         model.reshape([1, 3, size, size])
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision != "default":
-        settings["INFERENCE_PRECISION_HINT"] = "bf16" if precision == "bf16" else "f32"
+        settings["INFERENCE_PRECISION_HINT"] = "bf16" if precision in BF16_PRECISIONS else "f32"
     try:
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:

@@ -1,0 +1,72 @@
+"""Which ways of running a chain of stages are measured, and which of them may ship."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from helmlite.job import candidates as job
+from helmlite.job.candidates import Candidate, bf16_copies, finished, in_bf16, precision_name
+
+ALL = ("f32", "bf16", "int8", "int8_bf16")
+
+
+@pytest.fixture(autouse=True)
+def opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictors that say how they were opened: this machine may have no BF16."""
+    monkeypatch.setattr(
+        job, "BundlePredictor", lambda bundle, runtime, precision: SimpleNamespace(opened=(bundle, runtime, precision))
+    )
+
+
+def stage(name: str, cause: str, precision: str = "f32", input_size: int = 416) -> Candidate:
+    file: Any = f"{name}.bin"
+    predictor: Any = SimpleNamespace(session=SimpleNamespace(runtime="openvino"))
+    nothing: Any = None
+    return Candidate(name, cause, nothing, file, predictor, 10, 20, 30, precision, input_size)
+
+
+CHAIN = [
+    stage("FP32 at 640", "", input_size=640),
+    stage("FP32 at 416", "input size"),
+    stage("1. prune", "structure"),
+    stage("2. distill", "structure"),
+    stage("3. quantize", "precision", "int8"),
+]
+
+
+def test_the_first_and_last_float_stage_and_the_rest_of_the_int8_one_run_in_bf16() -> None:
+    copies = bf16_copies(CHAIN, 416)
+    assert [(item.name, item.precision, item.copy_of) for item in copies] == [
+        ("BF16 at 416", "bf16", "FP32 at 416"),
+        ("2. distill in BF16", "bf16", "2. distill"),
+        ("3. quantize, rest in BF16", "int8_bf16", "3. quantize"),
+    ]
+    opened: Any = [item.predictor for item in copies]
+    assert [item.opened for item in opened] == [
+        ("FP32 at 416.bin", "openvino", "bf16"),
+        ("2. distill.bin", "openvino", "bf16"),
+        ("3. quantize.bin", "openvino", "int8_bf16"),
+    ]
+    assert not any(item.in_chain for item in copies)
+    assert [bool(item.note) for item in copies] == [True, False, False]  # the first needs no training
+
+
+def test_a_chain_that_stays_float_has_no_int8_copy() -> None:
+    assert [item.name for item in bf16_copies(CHAIN[:4], 416)] == ["BF16 at 416", "2. distill in BF16"]
+    assert [item.name for item in bf16_copies(CHAIN[1:2], 416)] == ["BF16 at 416"]
+
+
+def test_every_way_of_running_the_end_may_ship_and_nothing_that_was_not_trained() -> None:
+    candidates = [*CHAIN, *bf16_copies(CHAIN, 416)]
+    names = [item.name for item in finished(candidates, ALL)]
+    assert names == ["3. quantize", "2. distill", "2. distill in BF16", "3. quantize, rest in BF16"]
+    assert [item.name for item in finished(candidates, ("f32", "int8"))] == ["3. quantize", "2. distill"]
+
+
+def test_a_row_that_stands_for_something_else_keeps_no_note() -> None:
+    copy = in_bf16(stage("sparse", "structure"), "sparse in BF16")
+    assert (copy.note, copy.cause, copy.size_bytes) == ("", "precision", 10)
+    assert [precision_name(item) for item in ALL] == ["FP32", "BF16", "INT8", "INT8, rest BF16"]
