@@ -87,7 +87,7 @@ def test_a_choice_and_its_flags_are_the_same() -> None:
 def splitting(detector: Detector, folder: Path, steps: int, **settings: Any) -> tuple[Splitting, Budget]:
     budget = Budget(Admm(0.6), detector, small_context(detector, folder))
     first = budget.units.chosen(
-        budget.choose(budget.units.relative(budget.units.norms(budget.units.tensors(detector.network))))
+        budget.choose_evenly(budget.units.relative(budget.units.norms(budget.units.tensors(detector.network))))
     )
     return Splitting(Admm(0.6, **settings), budget, first, detector.network, plan_of(1, steps)), budget
 
@@ -156,6 +156,7 @@ def test_what_is_cut_is_what_the_last_projection_set_to_zero(tmp_path: Path) -> 
         *COMMON_MISTAKES,
         ({"macs_ratio": 0.5, "updates": 0}, "updates must"),
         ({"macs_ratio": 0.5, "rho": 0.0}, "rho must"),
+        ({"macs_ratio": 0.5, "ranking": "best"}, "unknown ranking 'best'; known are uniform, global"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,7 +43,7 @@ def decay_on(detector: Detector, folder: Path, steps: int, **settings: Any) -> t
     technique = Growing(0.6, **settings)
     budget = Budget(technique, detector, small_context(detector, folder))
     units = budget.units
-    first = units.chosen(budget.choose(units.relative(units.norms(units.tensors(detector.network)))))
+    first = units.chosen(budget.choose_evenly(units.relative(units.norms(units.tensors(detector.network)))))
     return GrowingDecay(technique, budget, None if technique.variant == 2 else first, plan_of(1, steps)), budget
 
 
@@ -96,6 +97,22 @@ def test_training_and_cutting(settings: dict[str, Any], tmp_path: Path) -> None:
     assert factors[1] > factors[0] > 0
 
 
+def test_every_bundle_keeps_the_same_share_unless_the_budget_is_shared_out_by_price(tmp_path: Path) -> None:
+    detector = small_detector()
+    budget = Budget(Growing(0.5, epochs=1), detector, small_context(detector, tmp_path, multiple=1))
+    scores = budget.units.relative(budget.units.norms(budget.units.tensors(detector.network)))
+    spread = {}
+    for ranking in ("uniform", "global"):
+        choice = budget.choose_by(ranking, scores)
+        shares = [len(choice[group]) / len(group.units) for group in budget.units.groups]
+        spread[ranking] = max(shares) - min(shares)
+        kept_scores = [scores[group][list(choice[group])].min() for group in budget.units.groups]
+        gone = [np.delete(scores[group], list(choice[group])) for group in budget.units.groups]
+        assert all(lost.max(initial=0.0) <= least for lost, least in zip(gone, kept_scores))  # the best of each stay
+    assert spread["uniform"] < 0.15  # of one or two steps of small bundles
+    assert spread["global"] > 0.5
+
+
 def test_picking_by_taylor_picks_others(tmp_path: Path) -> None:
     detector = small_detector()
     edits = [
@@ -113,6 +130,7 @@ def test_picking_by_taylor_picks_others(tmp_path: Path) -> None:
         *COMMON_MISTAKES,
         ({"macs_ratio": 0.5, "variant": 3}, "variant must be 1 or 2; got 3"),
         ({"macs_ratio": 0.5, "importance": "luck"}, "unknown importance 'luck'"),
+        ({"macs_ratio": 0.5, "ranking": "sensitivity"}, "unknown ranking 'sensitivity'; known are uniform, global"),
         ({"macs_ratio": 0.5, "variant": 2, "importance": "taylor"}, "variant 2 picks by norm"),
         ({"macs_ratio": 0.5, "raises": 0}, "raises at least 1"),
         ({"macs_ratio": 0.5, "growth": 1.5}, "growth in"),

@@ -10,11 +10,11 @@ structured: Zhang 2018, "StructADMM", arXiv 1807.11091.
     U   <-  U + W - Z                                            the scaled dual: what W has resisted so far
 
 W is everything that units own: rows and columns of kernels, biases, BatchNorm scales and shifts.  Given the units
-that stay, the nearest point of S is W + U with every element of a unit that goes set to zero.  The papers keep a
-number of filters in each layer; here the units that stay are those with the largest norms in W + U for what they
-cost (norms relative to the group's mean), over all groups at once, until the multiply-accumulates asked for are left
-(`ranking.choose_units`).  Units share kernel elements and go in slices, so this choice is greedy; the papers' is exact
-for each layer alone.
+that stay, the nearest point of S is W + U with every element of a unit that goes set to zero.  As in the papers each
+layer (here: each bundle) keeps a number of them that is settled beforehand, the same share everywhere, and those with
+the largest norms in W + U stay.  With `ranking = "global"` the numbers move too: those go first that have the smallest
+norms, relative to their group's mean, for the multiply-accumulates that they cost.  Units share kernel elements and go
+in slices, so the choice is greedy; the papers' is exact for each layer alone.
 
 The quadratic term is stepped after the optimizer, exactly (penalty.py says why): W goes 1 - exp(-rho * rate) of the
 way to Z - U.  rho grows in equal steps, one for each update, so that units can still change places in the beginning
@@ -39,6 +39,7 @@ from helmlite.compress.penalty import (
     Budget,
     PenalizedObjective,
     about,
+    check_ranking,
     check_settings,
     rate_at,
     rates,
@@ -62,6 +63,7 @@ class Admm:
     rho:     strength of the pull in the last interval: about the share of the way to Z - U that a weight would go in a
              step at the full learning rate; None means 2 / (steps between updates), and 0.02 at least, so that W comes
              near Z - U before Z moves
+    ranking: "uniform" or "global", see above
     the others: see `penalty.CutSettings`
     """
 
@@ -74,6 +76,7 @@ class Admm:
     teacher: str = "original"
     updates: int = 20
     rho: float | None = None
+    ranking: str = "uniform"
     min_keep: float = 0.1
     images: int = 128
 
@@ -81,6 +84,7 @@ class Admm:
         check_settings(self)
         if self.updates < 1:
             raise ValueError(f"admm: updates must be at least 1; got {self.updates}.")
+        check_ranking(self.name, self.ranking)
         if self.rho is not None and self.rho <= 0:
             raise ValueError(f"admm: rho must be above 0; got {self.rho}.")
 
@@ -92,7 +96,9 @@ class Admm:
         check_follows(self.name, detector)
         budget = Budget(self, detector, context)
         units = budget.units
-        first = units.chosen(budget.choose(units.relative(units.norms(units.tensors(detector.network)))))
+        first = units.chosen(
+            budget.choose_by(self.ranking, units.relative(units.norms(units.tensors(detector.network))))
+        )
 
         def make(base: Objective, network: nn.Module, plan: EpochPlan) -> PenalizedObjective:
             return PenalizedObjective(base, Splitting(self, budget, first, network, plan), about(self, context))
@@ -101,7 +107,7 @@ class Admm:
 
     def stand_in(self) -> Prune:
         """L2 pruning to the same multiply-accumulates."""
-        return untrained_stand_in(self)
+        return untrained_stand_in(self, self.ranking)
 
 
 class Splitting:
@@ -111,7 +117,7 @@ class Splitting:
     """
 
     def __init__(self, settings: Admm, budget: Budget, first: Tensor, network: nn.Module, plan: EpochPlan) -> None:
-        self._budget, self._units = budget, budget.units
+        self._budget, self._units, self._ranking = budget, budget.units, settings.ranking
         self._rates = rates(plan)
         self.interval = max(len(self._rates) // settings.updates, 1)
         self.rho = max(2 / self.interval, _SLOWEST) if settings.rho is None else settings.rho
@@ -160,7 +166,9 @@ class Splitting:
     def _update(self, weights: Mapping[str, Tensor], scale: float) -> None:
         """Z <- projection of W + U, U <- (U + W - Z) * scale.  scale: rho so far / rho from now on."""
         moved = {name: weight.detach() + self.dual[name] for name, weight in weights.items()}
-        self.kept = self._units.chosen(self._budget.choose(self._units.relative(self._units.norms(moved))))
+        self.kept = self._units.chosen(
+            self._budget.choose_by(self._ranking, self._units.relative(self._units.norms(moved)))
+        )
         self.target = projected(self._units, moved, self.kept)
         self.dual = {name: (item - self.target[name]) * scale for name, item in moved.items()}
         self.residuals.append(residual(weights, self.target))

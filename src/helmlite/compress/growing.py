@@ -34,6 +34,7 @@ from helmlite.compress.penalty import (
     Budget,
     PenalizedObjective,
     about,
+    check_ranking,
     check_settings,
     rate_at,
     rates,
@@ -59,6 +60,8 @@ class Growing:
 
     variant:    1 (GReg-1: picked before training) or 2 (GReg-2: picked after a fifth of it, by norm)
     importance: what GReg-1 picks by, one of `IMPORTANCES`; "taylor" and "obd" need labels
+    ranking:    "uniform", the paper's: every bundle keeps the same share; "global": what scores least for its cost goes
+                first, over all bundles at once
     ceiling:    tau: highest share of a weight that the penalty takes in a step
     raises:     how often lambda grows, by delta = ceiling / raises; at most once a step
     growth:     share of the training in which it grows
@@ -74,6 +77,7 @@ class Growing:
     teacher: str = "original"
     variant: int = 1
     importance: str = "l2"
+    ranking: str = "uniform"
     ceiling: float = 0.2
     raises: int = 50
     growth: float = 0.75
@@ -88,6 +92,7 @@ class Growing:
             raise ValueError(f"growing: unknown importance '{self.importance}'; known are {', '.join(IMPORTANCES)}.")
         if self.variant == 2 and self.importance != "l2":
             raise ValueError("growing: variant 2 picks by norm; importance is for variant 1.")
+        check_ranking(self.name, self.ranking)
         if self.ceiling <= 0 or self.raises < 1 or not 0 < self.growth <= 1:
             raise ValueError("growing: ceiling must be above 0, raises at least 1 and growth in (0, 1].")
 
@@ -100,7 +105,7 @@ class Growing:
         budget = Budget(self, detector, context)
         first: Tensor | None = None
         if self.variant == 1:
-            first = budget.units.chosen(budget.choose(self._scores(detector, budget, context)))
+            first = budget.units.chosen(budget.choose_by(self.ranking, self._scores(detector, budget, context)))
 
         def make(base: Objective, network: nn.Module, plan: EpochPlan) -> PenalizedObjective:
             return PenalizedObjective(base, GrowingDecay(self, budget, first, plan), about(self, context))
@@ -109,7 +114,7 @@ class Growing:
 
     def stand_in(self) -> Prune:
         """L2 pruning to the same multiply-accumulates."""
-        return untrained_stand_in(self)
+        return untrained_stand_in(self, self.ranking)
 
     def _scores(self, detector: Detector, budget: Budget, context: Context) -> Scores:
         batches = plain_batches(context.data, context.input_size, self.images, _BATCH, context.seed)
@@ -125,7 +130,7 @@ class GrowingDecay:
     """
 
     def __init__(self, settings: Growing, budget: Budget, first: Tensor | None, plan: EpochPlan) -> None:
-        self._budget = budget
+        self._budget, self._ranking = budget, settings.ranking
         self._rates = rates(plan)
         self.factors = growing_factors(self._rates, settings.raises, settings.growth, settings.ceiling)
         self._pick_at = int(_PICKED_AFTER * len(self._rates))  # the step after which GReg-2 picks
@@ -156,7 +161,7 @@ class GrowingDecay:
 
     def _picked(self, network: nn.Module) -> Tensor:
         units = self._budget.units
-        return units.chosen(self._budget.choose(units.relative(units.norms(units.tensors(network)))))
+        return units.chosen(self._budget.choose_by(self._ranking, units.relative(units.norms(units.tensors(network)))))
 
     def _elements(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Elements of units that are picked; while none is picked, of all units."""

@@ -21,6 +21,7 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +33,7 @@ from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, buil
 from helmlite.compress.channels.channel_sums import Scores
 from helmlite.compress.channels.cut_channels import Choice, cut
 from helmlite.compress.channels.ledger import macs_ledger
-from helmlite.compress.channels.ranking import allowed_steps, choose_units, kept_units, smallest_steps
+from helmlite.compress.channels.ranking import allowed_steps, choose_units, kept_units, smallest_steps, uniform_steps
 from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.distill import base_objective
 from helmlite.compress.prune import Prune
@@ -48,6 +49,7 @@ from helmlite.detector.macs import count_macs
 from helmlite.detector.objective import Objective
 
 TEACHERS = ("original", "none")
+RANKINGS = ("uniform", "global")
 _BATCH = 8
 _FINAL_RATE = 0.02  # as the learning rate's
 
@@ -100,6 +102,12 @@ def check_settings(settings: CutSettings) -> None:
         raise ValueError(f"{name}: {error}") from error
 
 
+def check_ranking(name: str, ranking: str) -> None:
+    """Raises ValueError, one line, for a way of sharing out the cut that there is not."""
+    if ranking not in RANKINGS:
+        raise ValueError(f"{name}: unknown ranking '{ranking}'; known are {', '.join(RANKINGS)}.")
+
+
 def fit_settings(settings: CutSettings, input_size: int, device: str = "auto") -> FitSettings:
     """How `fit` trains for such a technique."""
     return FitSettings(
@@ -112,9 +120,16 @@ def fit_settings(settings: CutSettings, input_size: int, device: str = "auto") -
     )
 
 
-def untrained_stand_in(settings: CutSettings) -> Prune:
+def untrained_stand_in(settings: CutSettings, ranking: str = "global") -> Prune:
     """What gives a network of such shapes without training."""
-    return Prune(settings.macs_ratio, importance="l2", rounds=1, min_keep=settings.min_keep, images=settings.images)
+    return Prune(
+        settings.macs_ratio,
+        importance="l2",
+        rounds=1,
+        min_keep=settings.min_keep,
+        images=settings.images,
+        ranking=ranking,
+    )
 
 
 class Budget:
@@ -144,6 +159,20 @@ class Budget:
         self._floors = smallest_steps(self.groups, settings.min_keep)
         self._name = settings.name
         self.choose(self.units.by_group(torch.ones(self.units.count)))  # before any work is done
+
+    def choose_by(self, ranking: str, scores: Scores) -> Choice:
+        """The units that stay, by one of `RANKINGS`: `choose_evenly` or `choose`."""
+        return self.choose_evenly(scores) if ranking == "uniform" else self.choose(scores)
+
+    def choose_evenly(self, scores: Scores) -> Choice:
+        """The units that stay where every bundle keeps the same share: those that score most in it."""
+        return kept_units(self.groups, scores, self._even_steps)
+
+    @cached_property
+    def _even_steps(self) -> tuple[int, ...]:
+        levels = allowed_steps(self.groups, self._multiple, self._floors)
+        whole = [bundle.steps for bundle in self.groups.bundles]
+        return uniform_steps(self.groups, copy.deepcopy(self._ledger), levels, whole, self._target)
 
     def choose(self, scores: Scores) -> Choice:
         """The units that stay.  What goes is what scores least for the multiply-accumulates that it costs."""
