@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -165,6 +166,9 @@ COMMON_MISTAKES = [
     ({"macs_ratio": 0.5, "min_keep": 0.0}, "min_keep in"),
     ({"macs_ratio": 0.5, "epochs": 0}, "at least 1 epoch"),
     ({"macs_ratio": 0.5, "learning_rate": 0.0}, "learning_rate > 0"),
+    ({"macs_ratio": 0.5, "learning_rate": math.nan}, "learning_rate > 0"),
+    ({"macs_ratio": math.nan}, "macs_ratio must lie between 0 and 1"),
+    ({"macs_ratio": 0.5, "min_keep": math.nan}, "min_keep in"),
 ]
 
 

@@ -156,6 +156,8 @@ def test_what_is_cut_is_what_the_last_projection_set_to_zero(tmp_path: Path) -> 
         *COMMON_MISTAKES,
         ({"macs_ratio": 0.5, "updates": 0}, "updates must"),
         ({"macs_ratio": 0.5, "rho": 0.0}, "rho must"),
+        ({"macs_ratio": 0.5, "rho": math.nan}, "rho must"),
+        ({"macs_ratio": 0.5, "rho": math.inf}, "rho must be above 0 and finite"),
         ({"macs_ratio": 0.5, "ranking": "best"}, "unknown ranking 'best'; known are uniform, global"),
     ],
 )

@@ -240,6 +240,8 @@ def test_errors_say_what_to_do(detector: Detector, clustered: Detector) -> None:
             Cluster(bits=bits)
     with pytest.raises(ValueError, match="cluster: head_bits must lie between 1 and 8; got 0"):
         Cluster(head_bits=0)
+    with pytest.raises(ValueError, match="cluster: keep is a list of module paths"):
+        Cluster(keep=("",))
     with pytest.raises(ValueError, match="keep names 'nowhere'"):
         Cluster(keep=("nowhere",)).apply(detector, context(detector))
     with pytest.raises(ValueError, match="no convolution is left"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -359,6 +360,13 @@ def test_a_quantized_detector_keeps_its_edits(context):
         ({"batch_size": 0}, "batch_size"),
         ({"mosaic": 2.0}, "mosaic"),
         ({"optimizer": "lion"}, "optimizer"),
+        ({"task": math.nan}, "got nan, 1, 1, 1"),
+        ({"classes": math.nan}, "cannot be negative or infinite"),
+        ({"boxes": math.inf}, "cannot be negative or infinite"),
+        ({"class_temperature": math.nan}, "temperatures must be above 0 and finite; got nan, 2, 1"),
+        ({"box_temperature": math.inf}, "temperatures must"),
+        ({"learning_rate": math.nan}, "finite learning_rate > 0"),
+        ({"weight_decay": math.nan}, "weight_decay"),
     ],
 )
 def test_impossible_settings_are_refused(wrong, message):

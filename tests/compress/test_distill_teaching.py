@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -195,6 +196,8 @@ def test_with_minutes_the_control_trains_as_many_epochs_as_were_planned(context,
         ({"feature_loss": "dog"}, "unknown feature_loss 'dog'; known are cwd, l2, mgd, fgd, pkd"),
         ({"feature_temperature": 0.0}, "temperatures"),
         ({"features": -1.0}, "cannot be negative"),
+        ({"features": math.nan}, "cannot be negative or infinite"),
+        ({"feature_temperature": math.nan}, "temperatures must"),
         ({"control": True, "teacher": "none"}, "control needs a teacher"),
         ({"unlabelled": "more", "teacher": "none"}, "unlabelled needs a teacher"),
         ({"unlabelled_share": 1.0}, "unlabelled_share must lie between 0 and 1"),

@@ -200,6 +200,8 @@ def test_edit_survives_json_a_checkpoint_and_export(detector: Detector, data: Da
         ({"macs_ratio": 1.0}, r"between 0 and 1 \(both excluded\); got 1.0"),
         ({"count": 1, "measure": "luck"}, "unknown measure 'luck'; known are loss, map, none"),
         ({"count": 1, "images": 0}, "images must be at least 1"),
+        ({"paths": ("",)}, "drop_block: paths is a list of module paths"),
+        ({"paths": (("neck",),)}, "drop_block: paths is a list of module paths"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

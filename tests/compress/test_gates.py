@@ -221,6 +221,9 @@ def test_training_and_cutting(tmp_path: Path) -> None:
         *COMMON_MISTAKES,
         ({"macs_ratio": 0.5, "strength": 0.0}, "strength and travel must"),
         ({"macs_ratio": 0.5, "travel": -1.0}, "strength and travel must"),
+        ({"macs_ratio": 0.5, "strength": math.nan}, "got nan and 10"),
+        ({"macs_ratio": 0.5, "travel": math.nan}, "got 100 and nan"),
+        ({"macs_ratio": 0.5, "travel": math.inf}, "above 0 and finite"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:

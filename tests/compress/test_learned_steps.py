@@ -14,12 +14,14 @@ from torch import Tensor, nn
 
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
+from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers, quantizers_of
 from helmlite.compress.rounding.learned_steps import LearnedSteps, learned_steps, round_to_steps, settled_steps
-from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
 from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.compress.technique import Context
+from helmlite.compress.tie import Tie
 from helmlite.compress.weight_only import WeightOnly
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import with_roles
@@ -370,6 +372,32 @@ def test_step_sizes_of_weights_in_groups_are_learned_too(detector: Detector, dat
     assert isinstance(edit, RoundWeights)
     assert edit.plan == quantizers_of(trained.network).plan
     assert edit.plan.points != quantizers_of(rounded.network).plan.points
+
+
+def test_uses_of_one_tied_weight_keep_one_scale(data: Dataset, tmp_path: Path) -> None:
+    """Else their integers differ from use to use, and a file stores them for each."""
+    plain = alive(new_tiny(with_roles(["helmet", "no_helmet"]), 64, width=0.5))
+    where = context(data, plain, tmp_path)
+    tied = Quantize(pictures=4).apply(Tie(what="all").apply(plain, where), where)
+    learning = learned_steps(tied)
+    groups = [tuple(map(weight_point, paths)) for paths in shared_weights(learning.network)]
+    assert groups
+    steps = steps_of(learning.network)
+    with torch.no_grad():
+        for parameter in steps.parameters():
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel())) * 0.1
+            )
+    plan = quantizers_of(settled_steps(learning).network).plan
+    before = quantizers_of(tied.network).plan
+    for group in groups:
+        scales = {plan.points[name].scales for name in group}
+        assert len(scales) == 1
+        assert scales != {before.points[group[0]].scales}
+    separate = [
+        item for item in before.weights() if weight_point(item) not in {name for group in groups for name in group}
+    ]
+    assert len({plan.points[weight_point(item)].scales for item in separate}) == len(separate)
 
 
 def test_without_quantization_there_is_nothing_to_learn(detector: Detector, data: Dataset, tmp_path: Path) -> None:

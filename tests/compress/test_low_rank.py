@@ -239,6 +239,7 @@ def test_nothing_to_gain_is_an_error(data: Dataset, tmp_path: Path) -> None:
         ({"ranks": "vbmf", "method": "cp"}, "take energy or budget"),
         ({"min_gain": 1.0}, r"min_gain must lie in \[0, 1\)"),
         ({"images": 0}, "images be at least 1"),
+        ({"keep": ("",)}, "low_rank: keep is a list of module paths"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:

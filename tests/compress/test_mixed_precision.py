@@ -11,6 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress import quantize as quantize_file
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.layer_times import LayerTimes
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.rounding import mixed_precision
@@ -155,6 +158,48 @@ def test_the_layers_that_matter_stay_in_float_and_the_plan_says_why(
     monkeypatch.setattr(mixed_precision, "_accuracy", lambda detector, *rest: 0.6 - 0.5 * len(_weights(detector)))
     with pytest.raises(ValueError, match="unless every layer stays in float"):
         technique.apply(detector, replace(where, workspace=tmp_path / "other"))
+
+
+def test_with_learned_rounding_what_ships_is_what_was_measured(
+    detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Learned rounding that is good enough needs no search; one that is worse than what was searched with is said."""
+    learned: list[Detector] = []
+
+    def learn(self: Any, network: Any, plan: Any) -> None:
+        learned.append(network)
+        with torch.no_grad():
+            network.get_submodule(_LAYERS[0]).bias.add_(1e-3)  # so that it can be told from rounding to nearest
+
+    monkeypatch.setattr(quantize_file._Subject, "_learn_rounding", learn)
+    first_bias = detector_bias(merge_parallel_convs(fold_batchnorm(detector)))
+
+    def accuracy(of_learned: float) -> Any:
+        def measured(item: Detector, *rest: Any) -> float:
+            is_learned = bool(_weights(item)) and float((detector_bias(item) - first_bias).mean()) > 5e-4
+            return of_learned if is_learned else 0.6 - 0.1 * sum(path in _weights(item) for path in _LAYERS)
+
+        return measured
+
+    def made(of_learned: float, folder: str) -> Detector:
+        monkeypatch.setattr(mixed_precision, "_accuracy", accuracy(of_learned))
+        where = Context(
+            load_dataset(scenes, "train"), detector, 64, 0, tmp_path / folder, print, val=load_dataset(scenes, "val")
+        )
+        settings = Quantize(max_drop=0.15, keep_float=_OTHERS, rounding="adaround", correct_biases=False)
+        return settings.apply(detector, where)
+
+    everything = made(0.55, "good")
+    assert set(_LAYERS) <= set(_weights(everything))
+    assert len(learned) == 1  # made once, measured, shipped
+    with pytest.raises(ValueError, match=r"falls by 0\.500 with learned rounding, more than max_drop = 0\.15"):
+        made(0.1, "bad")
+
+
+def detector_bias(detector: Detector) -> torch.Tensor:
+    bias = detector.network.get_submodule(_LAYERS[0]).bias
+    assert isinstance(bias, torch.Tensor)
+    return bias.detach()
 
 
 def _weights(detector: Detector) -> dict[str, QuantPoint]:

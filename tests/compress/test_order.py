@@ -33,6 +33,16 @@ def test_only_training_follows_quantization() -> None:
         (["tie", "prune"], "prune cannot follow tie: put prune before tie."),
         (["low_rank", "distill", "gates"], "gates cannot follow low_rank: put gates before low_rank."),
         (["quantize", "distill", "quantize"], "quantize cannot follow quantize: it is done once."),
+        (
+            ["tie", "distill", "weight_only"],
+            "weight_only cannot follow tie, nor tie weight_only: files cannot hold the integers of a weight that "
+            "several layers share. Leave one of them out.",
+        ),
+        (
+            ["quantize", "cluster"],
+            "cluster cannot follow quantize, nor quantize cluster: both settle for good which values the weights have. "
+            "Leave one of them out.",
+        ),
         (["cluster", "activation"], "activation cannot follow cluster: put activation before cluster."),
     ],
 )
@@ -40,6 +50,15 @@ def test_a_wrong_order_names_both_steps(names: list[str], message: str) -> None:
     with pytest.raises(TechniqueOrderError) as raised:
         check_order(names)
     assert str(raised.value) == message
+
+
+def test_no_advice_is_refused_itself() -> None:
+    for earlier, refused in CANNOT_FOLLOW.items():
+        for later in refused - {earlier, "fold_batchnorm"}:
+            with pytest.raises(TechniqueOrderError) as raised:
+                check_order([earlier, later])
+            if f"put {later} before {earlier}" in str(raised.value):
+                check_order([later, earlier])
 
 
 def test_a_right_order_is_let_through() -> None:

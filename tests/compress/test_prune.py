@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,13 @@ def test_an_edit_survives_json() -> None:
         ({"macs_ratio": 0.5, "schedule": "gradual", "minutes": -1.0}, "at least 1 epoch or some minutes"),
         ({"macs_ratio": 0.5, "minutes": 3.0}, "for schedule 'gradual'"),
         ({"macs_ratio": 0.5, "keep": "head"}, "keep is a list of module paths; got 'head'"),
+        ({"macs_ratio": 0.5, "keep": ("",)}, r"keep is a list of module paths; got \(''"),
+        ({"macs_ratio": math.nan}, "between 0 and 1"),
+        ({"macs_ratio": 0.5, "min_keep": math.nan}, "min_keep in"),
+        ({"macs_ratio": 0.5, "learning_rate": math.nan}, "prune: learning_rate must be above 0 and finite"),
+        ({"macs_ratio": 0.5, "learning_rate": -1.0}, "prune: learning_rate must be above 0 and finite"),
+        ({"macs_ratio": 0.5, "batch_size": 0}, "batch_size at least 1; got None and 0"),
+        ({"macs_ratio": 0.5, "shares": (0.5, math.nan)}, "shares must be numbers between 0 and 1"),
         ({"macs_ratio": 0.5, "shares": (0.5, 1.0)}, "shares must be numbers between 0 and 1"),
         ({"macs_ratio": 0.5, "measure_size": 100}, "measure_size must be a multiple of 32; got 100"),
         ({"macs_ratio": 0.5, "measure_images": 0}, "measure_images must be at least 1; got 0"),

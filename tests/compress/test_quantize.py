@@ -268,6 +268,7 @@ def test_settings_are_checked(detector: Detector, data: Dataset) -> None:
         ({"adaround_steps": 0}, "must be at least 1"),
         ({"max_drop": 5.0}, "max_drop is a part of mAP, from 0 to below 1; got 5.0"),
         ({"drop_of": "f1"}, "drop_of is one of map, map50; got 'f1'"),
+        ({"keep_float": ("",)}, "keep_float is a list of module paths"),
     ):
         with pytest.raises(ValueError, match=message):
             Quantize(**settings)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How much of each bundle stays: uniform shares by hand, and what the user protects."""
+"""How much of each bundle stays: uniform shares and one threshold by hand, and what the user protects."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ import pytest
 from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, ChannelGroups, Member, build_channel_groups
 from helmlite.compress.channels.importance import group_l2
 from helmlite.compress.channels.ledger import Ledger, macs_ledger
-from helmlite.compress.channels.ranking import allowed_steps, global_steps, kept_units, smallest_steps, uniform_steps
+from helmlite.compress.channels.ranking import (
+    allowed_steps,
+    global_steps,
+    kept_units,
+    smallest_steps,
+    threshold_steps,
+    uniform_steps,
+)
 from helmlite.compress.prune import floors_with_kept
 from helmlite.data.roles import with_roles
 from helmlite.detector.families import family_of
@@ -40,6 +47,36 @@ def test_uniform_keeps_the_same_share_of_everything_as_near_as_multiples_allow()
     assert uniform_steps(groups, ledger, levels, [16, 64], 1104) == (16, 64)
     with pytest.raises(ValueError, match="5% of the MACs cannot be reached in this round: 7% remain"):
         uniform_steps(groups, ledger, levels, [16, 64], 0.05 * 1104)
+
+
+def test_one_threshold_for_all_by_hand() -> None:
+    """Of 16 units with 0 .. 15 and 64 with 8 .. 71 those above 23 stay: none (8 at least) and 48; above 31: 40."""
+    groups, ledger = _two_layers()
+    first, second = (bundle.groups[0] for bundle in groups.bundles)
+    scores = {first: np.arange(16.0), second: 8.0 + np.arange(64.0)}
+    levels = [(8, 16), tuple(range(8, 65, 8))]
+    assert threshold_steps(groups, scores, ledger, levels, 8 + 8 * 48 + 48) == (8, 48)
+    assert threshold_steps(groups, scores, ledger, levels, 8 + 8 * 48 + 47) == (8, 40)
+    assert threshold_steps(groups, scores, ledger, levels, 10_000) == (16, 64)
+    alike = {first: np.full(16, 0.5), second: np.full(64, 0.5)}  # nothing to tell them apart by
+    assert threshold_steps(groups, alike, ledger, levels, 500) == (8, 8)
+    with pytest.raises(ValueError, match=r"7% of the MACs cannot be reached in this round: 7% remain"):
+        threshold_steps(groups, scores, ledger, levels, 79)
+
+
+def test_units_that_are_only_compared_do_not_go_where_they_cost_most() -> None:
+    """By price all of a costly layer goes first, whatever its units are; one threshold takes the worst of each."""
+    groups, ledger = _two_layers()
+    first, second = (bundle.groups[0] for bundle in groups.bundles)
+    random = np.random.default_rng(0)
+    scores = {group: random.permutation(len(group.units)) / len(group.units) * 2 for group in (first, second)}
+    levels = [tuple(range(1, 17)), tuple(range(1, 65))]
+    target = 0.5 * ledger.left
+    steps = threshold_steps(groups, scores, ledger, levels, target)
+    shares = [kept / of for kept, of in zip(steps, (16, 64))]
+    assert abs(shares[0] - shares[1]) < 0.1  # both groups have the same spread
+    by_price = global_steps(groups, scores, _two_layers()[1], levels, target)
+    assert abs(by_price[0] / 16 - by_price[1] / 64) > 0.2
 
 
 def test_uniform_goes_by_the_first_width_in_later_rounds() -> None:

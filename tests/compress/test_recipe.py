@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar, get_origin, get_type_hints
 
 import cv2
 import numpy as np
@@ -18,6 +21,7 @@ from helmlite.compress.drop_block import DropBlock
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.recipe import (
+    _in_words,
     _said,
     _starting_key,
     load_recipe,
@@ -26,6 +30,7 @@ from helmlite.compress.recipe import (
     run_recipe,
     step_folders,
 )
+from helmlite.compress.separable import Separable
 from helmlite.compress.technique import Context, Technique, TechniqueOrderError
 from helmlite.compress.techniques import TECHNIQUES
 from helmlite.data.dataset import Dataset, Sample, dataset_of
@@ -33,6 +38,7 @@ from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
 
+_ROOT = Path(__file__).parents[2]
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _TEXT = """
 name = "half"
@@ -93,7 +99,10 @@ def test_another_teacher_under_the_same_name_makes_another_step(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda text: text.replace("share = 0.5", 'share = "all"'), r"half.toml:10: share is a part of the minutes"),
+        (
+            lambda text: text.replace("share = 0.5", 'share = "all"'),
+            r"half.toml:10: distill: share is a part of the minutes",
+        ),
         (lambda text: text.replace("share = 0.5", "epochs = 2.5"), r"half.toml:10: distill: epochs must be a whole"),
         (
             lambda text: text.replace("share = 0.5", "epochs = 1\nteacher = 5"),
@@ -116,11 +125,78 @@ def test_another_teacher_under_the_same_name_makes_another_step(tmp_path: Path) 
         (lambda text: text.replace("input_size = 64", "minutes = true"), "minutes must be a number above 0; got True"),
         (lambda text: text.split("[[step]]")[0], r"no \[\[step\]\]"),
         (lambda text: text + "[[", "not readable as TOML"),
+        (lambda text: text.replace('"prune"', '["prune"]'), r"half.toml:5: technique must be a text; got \['prune'\]"),
+        (lambda text: text.replace('technique = "prune"', ""), r"half.toml:5: this step names no technique; known are"),
+        (lambda text: text.replace("0.6", "nan"), "half.toml:5: prune: macs_ratio must be finite; got nan"),
+        (lambda text: text.replace("share = 0.5", "epochs = 1\nlearning_rate = inf"), "learning_rate must be finite"),
+        (lambda text: text.replace("share = 0.5", "minutes = nan"), "half.toml:10: distill: minutes must be finite"),
+        (lambda text: text.replace("share = 0.5", "share = nan"), "share is a part of the minutes"),
+        (lambda text: text.replace("input_size = 64", "minutes = nan"), "minutes must be a number above 0; got nan"),
+        (
+            lambda text: text.replace("share = 0.5", "share = 0.5\nminutes = 3"),
+            "distill: give share or minutes, not both",
+        ),
+        (
+            lambda text: text + '[[step]]\ntechnique = "distill"\nshare = 0.6\n',
+            "half.toml: the shares of its steps add up to 1.1; together they may be at most 1",
+        ),
+        (
+            lambda text: text + '[[step]]\ntechnique = "quantize"\nshare = 0.5\n',
+            "half.toml:13: quantize does not train and takes no share",
+        ),
+        (lambda text: text.replace("macs_ratio = 0.6", ""), "half.toml:5: prune: give macs_ratio or latency_ratio"),
+        (
+            lambda text: (
+                text.replace('"prune"', '"slim"').replace("macs_ratio = 0.6", "").replace('importance = "l2"', "")
+            ),
+            "half.toml:5: slim needs macs_ratio",
+        ),
     ],
 )
 def test_wrong_recipes_are_refused_by_line(change: Callable[[str], str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_recipe(change(_TEXT), "half.toml", minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("step", "stated", "message"),
+    [
+        ('technique = "prune"\nmacs_ratio = 0.5', 'keep = [["a"]]', "prune: keep must be a list of texts"),
+        ('technique = "prune"\nmacs_ratio = 0.5', 'keep = ["a", 3]', "prune: keep must be a list of texts"),
+        ('technique = "prune"\nmacs_ratio = 0.5', 'keep = [""]', "a list of texts, none of them empty"),
+        ('technique = "prune"\nmacs_ratio = 0.5', 'keep = "a"', "prune: keep must be a list of texts"),
+        ('technique = "prune"\nmacs_ratio = 0.5', 'shares = ["a"]', r"shares must be a list of numbers; got \['a'\]"),
+        ('technique = "prune"\nmacs_ratio = 0.5', "shares = [true]", "shares must be a list of numbers"),
+        ('technique = "prune"\nmacs_ratio = 0.5', "shares = [0.5, nan]", "shares must be finite"),
+        ('technique = "drop_block"', 'paths = [["a"]]', "drop_block: paths must be a list of texts"),
+        ('technique = "separable"', 'only = ["a", ""]', "separable: only must be a list of texts, none of them empty"),
+        ('technique = "separable"', "max_error = nan", "separable: max_error must be above 0"),
+        ('technique = "quantize"', 'keep_float = [""]', "quantize: keep_float must be a list of texts, none of them"),
+        ('technique = "quantize"', "weight_bits = 4.5", "quantize: weight_bits must be a whole number"),
+    ],
+)
+def test_lists_and_numbers_are_checked_to_the_last_element(step: str, stated: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        parse_recipe(f"[[step]]\n{step}\n{stated}\n", "wrong.toml")
+    assert str(caught.value).startswith("wrong.toml:1: ") and "\n" not in str(caught.value)
+
+
+def test_infinity_is_taken_where_it_means_something() -> None:
+    recipe = parse_recipe('[[step]]\ntechnique = "separable"\nmax_error = inf\n', "any.toml")
+    assert recipe.steps == (Separable(max_error=math.inf),)
+
+
+def test_shares_that_add_up_to_one_but_for_rounding_pass() -> None:
+    step = '[[step]]\ntechnique = "distill"\nshare = 0.1\n'
+    assert len(parse_recipe(step * 10, "tenths.toml").steps) == 10  # 0.1 ten times is 0.9999999999999999
+    thirds = "".join(f'[[step]]\ntechnique = "distill"\nshare = {share}\n' for share in (0.7, 0.1, 0.2))
+    assert len(parse_recipe(thirds + step.replace("0.1", "1e-10"), "more.toml").steps) == 4
+
+
+@pytest.mark.parametrize("name", TECHNIQUES)
+def test_every_setting_has_a_type_that_a_recipe_can_state(name: str) -> None:
+    for wanted in get_type_hints(TECHNIQUES[name]).values():
+        assert get_origin(wanted) is ClassVar or _in_words(wanted)
 
 
 def test_the_command_s_minutes_go_before_the_recipe_s() -> None:
@@ -206,6 +282,18 @@ def test_every_shipped_recipe_reads(name: str) -> None:
     names = [step.name for step in recipe.steps]
     assert names[-1] in ("quantize", "distill")
     assert {"quantize", "cluster"} & set(names)  # each ends smaller than it began, in whatever way
+
+
+@pytest.mark.parametrize("path", sorted((_ROOT / "docs").rglob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_of_a_reported_result_reads(path: Path) -> None:
+    assert load_recipe(str(path)).steps
+
+
+def test_every_row_of_the_techniques_benchmark_reads() -> None:
+    rows = runpy.run_path(str(_ROOT / "benchmarks" / "technique_rows.py"))["ROWS"]
+    recipes = {row.name: parse_recipe(row.recipe, row.name) for row in rows if row.recipe}
+    assert len(recipes) > 80
+    assert all(recipe.steps for recipe in recipes.values())
 
 
 def test_a_wrong_order_is_refused_before_any_work() -> None:

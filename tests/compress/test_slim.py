@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,9 @@ def test_a_detector_without_batchnorm_is_refused(tmp_path: Path) -> None:
         Slim(0.5, epochs=1).apply(detector, small_context(detector, tmp_path))
 
 
-@pytest.mark.parametrize(("settings", "message"), [*COMMON_MISTAKES, ({"macs_ratio": 0.5, "drift": 0.0}, "drift must")])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [*COMMON_MISTAKES, *(({"macs_ratio": 0.5, "drift": drift}, "drift must") for drift in (0.0, math.nan, math.inf))],
+)
 def test_wrong_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     check_mistake(Slim, "slim", settings, message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
 from helmlite.compress.distill import Distill
 from helmlite.compress.download_size import download_size
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.edits.merge_parallel import merge_parallel_convs, parallel_paths
 from helmlite.compress.kernels.magnitude_mask import n_of_m_mask, smallest_go
 from helmlite.compress.prune import Prune
 from helmlite.compress.quantize import Quantize
@@ -272,6 +275,11 @@ def test_the_graph_and_the_exported_file_show_no_masks(detector: Detector, data:
         ({"sparsity": 0.5, "epochs": 3}, '"one_shot" has neither'),
         ({"sparsity": 0.5, "ramp": 0.0}, "ramp must lie"),
         ({"sparsity": 0.5, "schedule": "gradual", "epochs": 0}, "at least 1 epoch"),
+        ({"sparsity": math.nan}, "between 0 and 1"),
+        ({"sparsity": 0.5, "ramp": math.nan}, "ramp must lie"),
+        ({"sparsity": 0.5, "learning_rate": math.nan}, "^sparsify: Training needs .* finite learning_rate > 0"),
+        ({"sparsity": 0.5, "batch_size": 0}, "^sparsify: Training needs batch_size >= 1"),
+        ({"sparsity": 0.5, "only": ("",)}, r"only is a list of module paths; got \(''"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, object], message: str) -> None:
@@ -338,3 +346,22 @@ def test_every_family(name: str, data: Dataset, tmp_path: Path) -> None:
     save_checkpoint(quantized, tmp_path / "quantized", {})
     load_checkpoint(tmp_path / "quantized")
     assert all_zero_where_masked(quantized)
+
+
+@pytest.mark.slow
+def test_branches_that_are_merged_later_stay_whole(data: Dataset, tmp_path: Path) -> None:
+    """A mask of one branch would be lost in the merged kernel of every file."""
+    pytest.importorskip("ultralytics")
+    from helmlite.detector.ultralytics import new_ultralytics
+
+    yolo, log = alive(new_ultralytics("yolov9t", _CLASSES, input_size=64)), Lines()
+    merging = parallel_paths(yolo)
+    assert len(merging) > 20
+    sparse = Sparsify(sparsity=0.5, images=0).apply(yolo, context(data, yolo, tmp_path, log))
+    assert not merging & set(masks_of(sparse.network).paths)
+    assert any("branches that are merged later stay whole" in line for line in log)
+    merged = merge_parallel_convs(fold_batchnorm(sparse))
+    assert len(masked_weights(merged)) == len(masks_of(sparse.network).paths)  # none is lost
+    assert all_zero_where_masked(merged)
+    with pytest.raises(ValueError, match="is a branch that is merged with another one; it must stay whole"):
+        Sparsify(sparsity=0.5, only=(sorted(merging)[0],)).apply(yolo, context(data, yolo, tmp_path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,8 +187,8 @@ def test_what_is_kept_stays_float(detector: Detector, data: Dataset) -> None:
         WeightOnly(keep=("steam",)).apply(detector, context(data, detector))
 
 
-@pytest.mark.parametrize("wrong", [{"pictures": -1}, {"bits": 2}, {"bits": 16}, {"group_size": -1}])
-def test_impossible_settings_are_refused(wrong: dict[str, int]) -> None:
+@pytest.mark.parametrize("wrong", [{"pictures": -1}, {"bits": 2}, {"bits": 16}, {"group_size": -1}, {"keep": ("",)}])
+def test_impossible_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"^weight_only: .*; got|^weight_only: .* or more; got"):
         WeightOnly(**wrong)
 

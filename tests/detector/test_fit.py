@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -421,6 +422,14 @@ def test_running_mean_by_hand():
         ({"optimizer": "lion"}, "adamw, sgd"),
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"warmup_epochs": -1.0}, "negative"),
+        ({"learning_rate": math.nan}, "finite learning_rate > 0"),
+        ({"learning_rate": math.inf}, "finite learning_rate > 0"),
+        ({"weight_decay": math.nan}, "got nan, 1, 5, 0"),
+        ({"warmup_epochs": math.nan}, "got 0.0005, nan, 5, 0"),
+        ({"warmup_epochs": math.inf}, "must be finite"),
+        ({"final_lr_ratio": math.nan}, "final_lr_ratio in"),
+        ({"clip_gradient": math.nan}, "clip_gradient > 0"),
+        ({"minutes": math.nan}, "some minutes"),
     ],
 )
 def test_impossible_settings_are_refused(wrong, message):

@@ -10,16 +10,18 @@ import pytest
 
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.technique import Context
+from helmlite.compress.weight_only import WeightOnly
 from helmlite.data.dataset import Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
 from helmlite.export import pack
-from helmlite.export.pack import write_bundle
+from helmlite.export.pack import stored_bits, write_bundle
 from helmlite.runtime.bundle import Thresholds, read_bundle
 
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
+from helpers import patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 
@@ -61,6 +63,23 @@ def test_a_quantized_bundle_says_what_stayed_float(detector: Detector, tmp_path:
     assert manifest.quantization["calibration"]["pictures"] == 1
     assert manifest.provenance["edits"] == ["fold_batchnorm", "insert_quantizers"]
     assert manifest.thresholds.rule.endswith("not chosen on pictures")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_bundle_with_stored_integers_is_labelled_so(bits: int, detector: Detector, tmp_path: Path) -> None:
+    context = Context(dataset_of([], _CLASSES), detector, 64, 0, tmp_path, log=lambda line: None)
+    stored = WeightOnly(bits=bits, pictures=0).apply(detector, context)
+    manifest = write_bundle(tmp_path / "bundle", stored, 64, runtimes=("onnxruntime",)).manifest
+    assert manifest.precision == "f32"  # in which it computes
+    assert manifest.quantization == {"kind": "weights only", "weight_bits": bits}
+    assert (stored_bits(stored), stored_bits(detector)) == (bits, None)
+
+
+def test_the_manifest_says_how_many_bits_values_have(detector: Detector, tmp_path: Path) -> None:
+    context = Context(patchy_data(tmp_path, 2), detector, 64, 0, tmp_path, log=lambda line: None)
+    quantized = Quantize(pictures=2, value_bits=6, weight_bits=5).apply(detector, context)
+    summary = write_bundle(tmp_path / "bundle", quantized, 64, runtimes=("onnxruntime",)).manifest.quantization
+    assert (summary["kind"], summary["bits"], summary["weight_bits"]) == ("weights and values", 6, 5)
 
 
 def test_an_older_bundle_is_replaced_and_anything_else_is_not(detector: Detector, tmp_path: Path) -> None:

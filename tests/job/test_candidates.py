@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -64,6 +65,20 @@ def test_every_way_of_running_the_end_may_ship_and_nothing_that_was_not_trained(
     names = [item.name for item in finished(candidates, ALL)]
     assert names == ["3. quantize", "2. distill", "2. distill in BF16", "3. quantize, rest in BF16"]
     assert [item.name for item in finished(candidates, ("f32", "int8"))] == ["3. quantize", "2. distill"]
+
+
+@pytest.mark.parametrize("last", ["distill", "weight_only", "cluster", "sparsify"])
+def test_of_a_chain_that_ends_in_float_no_earlier_stage_may_ship(last: str) -> None:
+    chain = [*CHAIN[:3], stage("2. distill", "structure"), stage(f"3. {last}", "precision")]
+    names = [item.name for item in finished([*chain, *bf16_copies(chain, 416)], ALL)]
+    assert names == [f"3. {last}", f"3. {last} in BF16"]
+
+
+def test_what_needs_no_training_is_a_reference_and_nothing_more() -> None:
+    small = [stage("FP32 at 416", ""), stage("1. prune", "structure")]
+    peer = replace(stage("NNCF INT8 at 416", "precision", "int8"), in_chain=False, copy_of="FP32 at 416")
+    candidates = [*small, *bf16_copies(small, 416), peer, in_bf16(peer, "NNCF INT8 at 416, rest in BF16")]
+    assert [item.name for item in finished(candidates, ALL)] == ["1. prune", "1. prune in BF16"]
 
 
 def test_a_row_that_stands_for_something_else_keeps_no_note() -> None:

@@ -12,9 +12,9 @@ structured: Zhang 2018, "StructADMM", arXiv 1807.11091.
 W is everything that units own: rows and columns of kernels, biases, BatchNorm scales and shifts.  Given the units
 that stay, the nearest point of S is W + U with every element of a unit that goes set to zero.  As in the papers each
 layer (here: each bundle) keeps a number of them that is settled beforehand, the same share everywhere, and those with
-the largest norms in W + U stay.  With `ranking = "global"` the numbers move too: those go first that have the smallest
-norms, relative to their group's mean, for the multiply-accumulates that they cost.  Units share kernel elements and go
-in slices, so the choice is greedy; the papers' is exact for each layer alone.
+the largest norms in W + U stay.  With `ranking = "global"` the numbers move too: one threshold for all bundles on the
+norms, relative to their group's mean.  Units share kernel elements and go in slices, so the choice is greedy; the
+papers' is exact for each layer alone.
 
 The quadratic term is stepped after the optimizer, exactly (penalty.py says why): W goes 1 - exp(-rho * rate) of the
 way to Z - U.  rho grows in equal steps, one for each update, so that units can still change places in the beginning
@@ -85,8 +85,8 @@ class Admm:
         if self.updates < 1:
             raise ValueError(f"admm: updates must be at least 1; got {self.updates}.")
         check_ranking(self.name, self.ranking)
-        if self.rho is not None and self.rho <= 0:
-            raise ValueError(f"admm: rho must be above 0; got {self.rho}.")
+        if self.rho is not None and not 0 < self.rho < math.inf:  # nan is refused too
+            raise ValueError(f"admm: rho must be above 0 and finite; got {self.rho}.")
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels and trained weights.

@@ -30,7 +30,7 @@ from helmlite.compress.edits.mask_weights import has_masks, masks_of
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.kernels.kmeans import codebook_for, nearest
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import check_paths, is_below
+from helmlite.compress.paths import check_path_list, check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import trace
@@ -60,6 +60,7 @@ class Cluster:
         for name, bits in {"bits": self.bits, "head_bits": self.head_bits}.items():
             if bits is not None and bits not in BITS:
                 raise ValueError(f"cluster: {name} must lie between 1 and 8; got {bits}.")
+        check_path_list(self.name, "keep", self.keep)
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with folded BatchNorm and clustered weights.

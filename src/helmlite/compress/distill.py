@@ -17,6 +17,7 @@ one-to-many branch by the one head of a YOLO11 teacher, the one-to-one branch on
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -128,13 +129,19 @@ class Distill:
                 f"distill: unknown feature_loss '{self.feature_loss}'; known are {', '.join(FEATURE_LOSSES)}."
             )
         weights = (self.task, self.classes, self.boxes, self.feature_weight)
-        if min(weights) < 0 or max(weights if self.teacher != "none" else weights[:1]) == 0:
+        are_weights = all(0 <= weight < math.inf for weight in weights)  # nan is none
+        if not are_weights or max(weights if self.teacher != "none" else weights[:1]) == 0:
             raise ValueError(
-                "distill: the weights task, classes, boxes and features cannot be negative, and one that is used must "
-                f"be above 0; got {', '.join(f'{weight:g}' for weight in weights)} with teacher '{self.teacher}'."
+                "distill: the weights task, classes, boxes and features cannot be negative or infinite, and one that "
+                f"is used must be above 0; got {', '.join(f'{weight:g}' for weight in weights)} with teacher "
+                f"'{self.teacher}'."
             )
-        if min(self.class_temperature, self.box_temperature, self.softness_of_features) <= 0:
-            raise ValueError("distill: temperatures must be above 0.")
+        temperatures = (self.class_temperature, self.box_temperature, self.softness_of_features)
+        if not all(0 < temperature < math.inf for temperature in temperatures):
+            raise ValueError(
+                "distill: temperatures must be above 0 and finite; "
+                f"got {', '.join(f'{temperature:g}' for temperature in temperatures)}."
+            )
         if not self.teacher:
             raise ValueError("distill: teacher must be 'original', 'none' or the path of a checkpoint.")
         self._check_teaching()

@@ -28,6 +28,7 @@ from torch import nn
 from helmlite.compress.drop_candidates import block_candidates
 from helmlite.compress.edits.module_swap import put_module
 from helmlite.compress.order import check_follows
+from helmlite.compress.paths import check_path_list
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -71,6 +72,7 @@ class DropBlock:
     shortlist: int = 12
 
     def __post_init__(self) -> None:
+        check_path_list(self.name, "paths", self.paths)
         given = (self.count is not None) + (self.macs_ratio is not None) + bool(self.paths)
         if given != 1:
             raise ValueError("drop_block: give count, macs_ratio or paths, one of them.")

@@ -87,8 +87,10 @@ class Gates:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.strength <= 0 or self.travel <= 0:
-            raise ValueError(f"gates: strength and travel must be above 0; got {self.strength:g} and {self.travel:g}.")
+        if not (0 < self.strength < math.inf and 0 < self.travel < math.inf):  # nan is refused too
+            raise ValueError(
+                f"gates: strength and travel must be above 0 and finite; got {self.strength:g} and {self.travel:g}."
+            )
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels and trained weights.

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 
 from helmlite.compress.channels.cut_channels import Choice
 from helmlite.compress.channels.importance import IMPORTANCES, Scores, scores_named
+from helmlite.compress.channels.importance_gradient import FROM_GRADIENTS
 from helmlite.compress.order import check_follows
 from helmlite.compress.penalty import (
     Budget,
@@ -60,8 +61,8 @@ class Growing:
 
     variant:    1 (GReg-1: picked before training) or 2 (GReg-2: picked after a fifth of it, by norm)
     importance: what GReg-1 picks by, one of `IMPORTANCES`; "taylor" and "obd" need labels
-    ranking:    "uniform", the paper's: every bundle keeps the same share; "global": what scores least for its cost goes
-                first, over all bundles at once
+    ranking:    "uniform", the paper's: every bundle keeps the same share; "global": over all bundles at once, as
+                `Prune` ranks by the same importance
     ceiling:    tau: highest share of a weight that the penalty takes in a step
     raises:     how often lambda grows, by delta = ceiling / raises; at most once a step
     growth:     share of the training in which it grows
@@ -93,8 +94,11 @@ class Growing:
         if self.variant == 2 and self.importance != "l2":
             raise ValueError("growing: variant 2 picks by norm; importance is for variant 1.")
         check_ranking(self.name, self.ranking)
-        if self.ceiling <= 0 or self.raises < 1 or not 0 < self.growth <= 1:
-            raise ValueError("growing: ceiling must be above 0, raises at least 1 and growth in (0, 1].")
+        if not 0 < self.ceiling < math.inf or self.raises < 1 or not 0 < self.growth <= 1:  # nan is refused too
+            raise ValueError(
+                "growing: ceiling must be above 0 and finite, raises at least 1 and growth in (0, 1]; "
+                f"got {self.ceiling:g}, {self.raises} and {self.growth:g}."
+            )
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels and trained weights.
@@ -105,7 +109,10 @@ class Growing:
         budget = Budget(self, detector, context)
         first: Tensor | None = None
         if self.variant == 1:
-            first = budget.units.chosen(budget.choose_by(self.ranking, self._scores(detector, budget, context)))
+            scores = self._scores(detector, budget, context)
+            first = budget.units.chosen(
+                budget.choose_by(self.ranking, scores, is_loss=self.importance in FROM_GRADIENTS)
+            )
 
         def make(base: Objective, network: nn.Module, plan: EpochPlan) -> PenalizedObjective:
             return PenalizedObjective(base, GrowingDecay(self, budget, first, plan), about(self, context))

@@ -36,7 +36,7 @@ from helmlite.compress.kernels.decompositions import DECOMPOSITIONS, Ranks, tail
 from helmlite.compress.kernels.rank import Option, allot, energy_rank, rounded_rank, vbmf_rank
 from helmlite.compress.layer_sensitivity import measured_sensitivities
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import check_paths
+from helmlite.compress.paths import check_path_list, check_paths
 from helmlite.compress.technique import Context
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import count_macs
@@ -85,6 +85,7 @@ class LowRank:
             raise ValueError(f"low_rank: macs_ratio must lie between 0 and 1 (both excluded); got {self.macs_ratio}.")
         if self.ranks == "vbmf" and self.method == "cp":
             raise ValueError("low_rank: vbmf finds ranks of matrices, and cp has none; take energy or budget.")
+        check_path_list(self.name, "keep", self.keep)
         if not 0 <= self.min_gain < 1 or self.images < 1:
             raise ValueError(
                 f"low_rank: min_gain must lie in [0, 1) and images be at least 1; got {self.min_gain}, {self.images}."

@@ -66,4 +66,15 @@ def _check_pair(earlier: str, later: str) -> None:
     if later in CANNOT_FOLLOW.get(earlier, ()):
         if earlier == later:
             raise TechniqueOrderError(f"{later} cannot follow {earlier}: it is done once.")
+        if earlier in CANNOT_FOLLOW.get(later, ()):
+            raise TechniqueOrderError(
+                f"{later} cannot follow {earlier}, nor {earlier} {later}: {_why_not_both(later, earlier)} "
+                "Leave one of them out."
+            )
         raise TechniqueOrderError(f"{later} cannot follow {earlier}: put {later} before {earlier}.")
+
+
+def _why_not_both(*names: str) -> str:
+    if "tie" in names:
+        return "files cannot hold the integers of a weight that several layers share."
+    return "both settle for good which values the weights have."

@@ -18,22 +18,26 @@ for every loss.
 from __future__ import annotations
 
 import copy
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from helmlite.compress.channels.channel_groups import Bundle, ChannelGroup, build_channel_groups
+from helmlite.compress.channels.channel_groups import ChannelGroup, build_channel_groups
 from helmlite.compress.channels.channel_sums import Scores
 from helmlite.compress.channels.cut_channels import Choice, cut
 from helmlite.compress.channels.ledger import macs_ledger
-from helmlite.compress.channels.ranking import allowed_steps, choose_units, kept_units, smallest_steps, uniform_steps
+from helmlite.compress.channels.ranking import (
+    allowed_steps,
+    choose_units,
+    kept_units,
+    smallest_steps,
+    threshold_steps,
+    uniform_steps,
+)
 from helmlite.compress.channels.unit_tensors import UnitTensors
 from helmlite.compress.distill import base_objective
 from helmlite.compress.prune import Prune
@@ -160,9 +164,11 @@ class Budget:
         self._name = settings.name
         self.choose(self.units.by_group(torch.ones(self.units.count)))  # before any work is done
 
-    def choose_by(self, ranking: str, scores: Scores) -> Choice:
-        """The units that stay, by one of `RANKINGS`: `choose_evenly` or `choose`."""
-        return self.choose_evenly(scores) if ranking == "uniform" else self.choose(scores)
+    def choose_by(self, ranking: str, scores: Scores, is_loss: bool = False) -> Choice:
+        """The units that stay, by one of `RANKINGS`.  is_loss: whether scores foretell the loss, and so have a price"""
+        if ranking == "uniform":
+            return self.choose_evenly(scores)
+        return self.choose(scores) if is_loss else self.choose_smallest(scores)
 
     def choose_evenly(self, scores: Scores) -> Choice:
         """The units that stay where every bundle keeps the same share: those that score most in it."""
@@ -183,27 +189,10 @@ class Budget:
             raise ValueError(str(error).replace("prune:", f"{self._name}:")) from error
 
     def choose_smallest(self, values: Scores) -> Choice:
-        """The units that stay when those with the smallest values go first, whatever they cost: a global threshold.
-
-        A bundle keeps the steps whose units' mean value is above the threshold, and up to the next allowed number.
-        """
-        steps = [_step_values(bundle, values) for bundle in self.groups.bundles]
+        """The units that stay when those with the smallest values go first, whatever they cost: a global threshold."""
         levels = allowed_steps(self.groups, self._multiple, self._floors)
-        costs = self._ledger.for_bundles(self.groups.bundles)
-
-        def kept_above(threshold: float) -> list[int]:
-            counts = [int((found > threshold).sum()) for found in steps]
-            return [min(level for level in allowed if level >= count) for allowed, count in zip(levels, counts)]
-
-        thresholds = np.unique(np.concatenate(steps))  # at the last one everything is at its minimum, as it was tried
-        first = bisect_left(thresholds, True, key=lambda item: costs.total(kept_above(item)) <= self._target)
-        return kept_units(self.groups, values, kept_above(float(thresholds[first])))
-
-
-def _step_values(bundle: Bundle, values: Scores) -> NDArray[np.float64]:
-    """(steps,) mean value of the units that go with each step of a bundle, smallest first."""
-    found = [np.sort(values[group]).reshape(bundle.steps, -1).mean(axis=1) for group in bundle.groups]
-    return np.asarray(np.mean(found, axis=0), dtype=np.float64)
+        steps = threshold_steps(self.groups, values, copy.deepcopy(self._ledger), levels, self._target)
+        return kept_units(self.groups, values, steps)
 
 
 class CuttingObjective(Objective, Protocol):

@@ -15,6 +15,7 @@ in several rounds, since a cut changes what matters.  Of n rounds, round t leave
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,7 @@ from helmlite.compress.channels.allotment import allotted_steps
 from helmlite.compress.channels.channel_groups import Bundle, ChannelGroups, build_channel_groups
 from helmlite.compress.channels.cut_channels import Choice, cut
 from helmlite.compress.channels.importance import IMPORTANCES, Scores, scores_named
+from helmlite.compress.channels.importance_gradient import FROM_GRADIENTS
 from helmlite.compress.channels.ledger import Ledger, latency_ledger, macs_ledger
 from helmlite.compress.channels.ranking import (
     allowed_steps,
@@ -35,6 +37,7 @@ from helmlite.compress.channels.ranking import (
     global_steps,
     kept_units,
     smallest_steps,
+    threshold_steps,
     uniform_steps,
 )
 from helmlite.compress.channels.sensitivity import (
@@ -50,7 +53,7 @@ from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, save_ch
 from helmlite.compress.distill import Distill
 from helmlite.compress.layer_times import LayerTimes, measured_once
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import is_below
+from helmlite.compress.paths import check_path_list, is_below
 from helmlite.compress.teaching.teacher import check_heads
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
@@ -85,7 +88,8 @@ class Prune:
                    None means 1 for "one_shot" and 4 for the others
     min_keep:      share of its channels that every group keeps at least
     images:        pictures of the train split for gradients and for BatchNorm statistics
-    ranking:       "global": what loses least importance for its cost goes first, over all bundles at once
+    ranking:       "global": over all bundles at once what loses least importance for its cost goes first, or, where
+                   importance only compares units (all but "taylor" and "obd"), what is least important
                    "uniform": every bundle keeps the same share
                    "sensitivity": the least loss in all by curves that are measured first, on the uncut detector
     schedule:      "one_shot", "iterative" or "gradual", which trains between the cuts
@@ -130,9 +134,12 @@ class Prune:
                 raise ValueError(f"prune: unknown {setting} '{getattr(self, setting)}'; known are {', '.join(known)}.")
         if self.cuts < 1 or self.images < 1 or not 0 < self.min_keep <= 1:
             raise ValueError("prune: rounds and images must be at least 1, min_keep in (0, 1].")
-        keep: object = self.keep
-        if not isinstance(keep, (tuple, list)) or not all(isinstance(path, str) and path for path in keep):
-            raise ValueError(f"prune: keep is a list of module paths; got {self.keep!r}.")
+        check_path_list(self.name, "keep", self.keep)
+        if self.batch_size < 1 or not (self.learning_rate is None or 0 < self.learning_rate < math.inf):
+            raise ValueError(
+                "prune: learning_rate must be above 0 and finite, batch_size at least 1; "
+                f"got {self.learning_rate} and {self.batch_size}."
+            )
         self._check_schedule()
         self._check_sensitivity()
 
@@ -246,8 +253,10 @@ class Prune:
             noise = noise_of(start.curves)
             losses = [curve.at(allowed, noise) for curve, allowed in zip(start.curves, levels, strict=True)]
             steps = allotted_steps(losses, levels, ledger.for_bundles(groups.bundles), target, ledger.unit)
-        else:
+        elif self.importance in FROM_GRADIENTS:
             steps = global_steps(groups, scores, ledger, levels, target)
+        else:
+            steps = threshold_steps(groups, scores, ledger, levels, target)
         return self._with_new_statistics(cut(current, groups, kept_units(groups, scores, steps)), context)
 
     def _corrected(self, current: Detector, start: _Start, context: Context) -> Detector:

@@ -23,7 +23,7 @@ from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import check_paths
+from helmlite.compress.paths import check_path_list, check_paths
 from helmlite.compress.rounding.adaround import adaround, gain, most_pictures
 from helmlite.compress.rounding.bias_correction import correct_biases
 from helmlite.compress.rounding.calibrate import (
@@ -116,6 +116,7 @@ class Quantize:
         for setting, bits in (("weight_bits", self.bits_of_weights), ("value_bits", self.value_bits)):
             if not 2 <= bits <= 8:
                 raise ValueError(f"quantize: {setting} must be 2 to 8; got {bits}.")
+        check_path_list(self.name, "keep_float", self.keep_float)
         if self.pictures < 1:
             raise ValueError(f"quantize: needs at least 1 calibration picture; got pictures = {self.pictures}.")
         if min(self.adaround_steps, self.adaround_pictures, self.drop_pictures) < 1:
@@ -166,11 +167,19 @@ class Quantize:
     def _kept(self, subject: _Subject, context: Context) -> dict[str, str]:
         assert self.max_drop is not None
         plan, points = subject.plan({})
+
+        def rounded_to_nearest(kept: Mapping[str, str]) -> Detector:
+            return subject.quantized(kept, "nearest")[0]
+
+        def as_it_ships(kept: Mapping[str, str]) -> Detector:
+            return subject.quantized(kept, self.rounding)[0]
+
         return layers_to_keep(
             subject.folded,
             plan,
             points.weights,
-            lambda paths: subject.quantized(dict.fromkeys(paths, ""), "nearest")[0],
+            rounded_to_nearest,
+            rounded_to_nearest if self.rounding == "nearest" else as_it_ships,
             subject.pictures.first(_COMPARED),
             AllowedDrop(self.max_drop, self.drop_of, self.drop_pictures),
             context,
@@ -188,6 +197,7 @@ class _Subject:
         self._settings, self._context = settings, context
         self._graph = trace(folded.network, context.input_size)
         self._seen = self._observed(self._points({}))
+        self._last: tuple[tuple[dict[str, str], str], tuple[Detector, QuantizationPlan]] | None = None
 
     def plan(self, kept: Mapping[str, str]) -> tuple[QuantizationPlan, Points]:
         """How it is rounded, and where."""
@@ -204,7 +214,12 @@ class _Subject:
         return QuantizationPlan(made, points.carried, points.stayed_float, calibration, points.shared), points
 
     def quantized(self, kept: Mapping[str, str], rounding: str) -> tuple[Detector, QuantizationPlan]:
-        """A detector with fake quantization inside, and its plan."""
+        """A detector with fake quantization inside, and its plan.  The last is kept, since learning takes long."""
+        if self._last is None or self._last[0] != (kept, rounding):
+            self._last = (dict(kept), rounding), self._made(kept, rounding)
+        return self._last[1]
+
+    def _made(self, kept: Mapping[str, str], rounding: str) -> tuple[Detector, QuantizationPlan]:
         plan, _ = self.plan(kept)
         changed = self.folded.copy()
         if rounding == "adaround":

@@ -26,8 +26,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib import resources
 from pathlib import Path
 from types import UnionType
@@ -36,8 +36,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import helmlite
 from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
 from helmlite.compress.order import check_order
+from helmlite.compress.separable import Separable
 from helmlite.compress.technique import ChoosesOnVal, Context, Technique, WithOutside
 from helmlite.compress.techniques import TECHNIQUES
+from helmlite.compress.unused_settings import check_used
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import detector_sha256, seconds_trained
 from helmlite.files import write_whole
@@ -50,6 +52,16 @@ else:
 _STEP_HEADER = re.compile(r"\s*\[\[\s*step\s*\]\]")
 _ORDER_FILE = "order.json"
 _KEYS = frozenset({"name", "purpose", "input_size", "minutes", "step"})
+_MAY_BE_INFINITE = ((Separable, "max_error"),)  # any error goes
+_ROUNDING = 1e-9  # of a sum of shares
+_WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple[float, ...]: "a list of numbers",
+    tuple[str, ...]: "a list of texts, none of them empty",
+}
 DEFAULT_MINUTES = 60.0  # of training, where neither the command nor the recipe says how long
 
 
@@ -138,6 +150,11 @@ def parse_recipe(text: str, where: str, minutes: float | None = None) -> Recipe:
     minutes = float(own_minutes) if minutes is None else minutes
     steps = tuple(_step(item, place, minutes) for item, place in zip(stated["step"], places, strict=True))
     check_order(step.name for step in steps)
+    shares = sum(item.get("share", 0) for item in stated["step"])
+    if shares > 1 + _ROUNDING:
+        raise ValueError(
+            f"{where}: the shares of its steps add up to {round(shares, 9)}; together they may be at most 1."
+        )
     size = stated.get("input_size")
     if size is not None and (not isinstance(size, int) or size < 32 or size % 32):
         raise ValueError(f"{where}: input_size must be a multiple of 32; got {size}.")
@@ -211,27 +228,57 @@ def _starting_key(detector: Detector, context: Context) -> str:
 def _step(stated: Mapping[str, Any], where: str, minutes: float) -> Technique:
     settings = dict(stated)
     name = settings.pop("technique", None)
+    if not isinstance(name, str):
+        problem = "this step names no technique" if name is None else f"technique must be a text; got {name!r}"
+        raise ValueError(f"{where}: {problem}; known are {', '.join(TECHNIQUES)}.")
     if name not in TECHNIQUES:
         raise ValueError(f"{where}: unknown technique '{name}'; known are {', '.join(TECHNIQUES)}.")
-    share = settings.pop("share", None)
-    if share is not None:
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise ValueError(f"{where}: share is a part of the minutes, above 0 and at most 1; got {share!r}.")
-        settings["minutes"] = float(share) * minutes
     kind = TECHNIQUES[name]
-    types = get_type_hints(kind)
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        raise ValueError(f"{where}: {name} has no setting '{unknown[0]}'; it has {', '.join(known)}.")
-    for key, value in settings.items():
-        if not _is_of(value, types[key]):
-            raise ValueError(f"{where}: {name}: {key} must be {_in_words(types[key])}; got {value!r}.")
+    if "share" in settings:
+        _check_share(settings, kind, f"{where}: {name}")
+        settings["minutes"] = float(settings.pop("share")) * minutes
+    _check_settings(settings, kind, f"{where}: {name}")
     plain = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     try:
-        return kind(**plain)
+        step = kind(**plain)
+        check_used(step, settings)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
+    return step
+
+
+def _check_share(settings: Mapping[str, Any], kind: Callable[..., Technique], where: str) -> None:
+    share = settings["share"]
+    if not _is_of(share, float) or not 0 < share <= 1:
+        raise ValueError(f"{where}: share is a part of the minutes, above 0 and at most 1; got {share!r}.")
+    if "minutes" not in [item.name for item in fields(kind)]:  # type: ignore[arg-type]
+        raise ValueError(f"{where} does not train and takes no share; leave out share.")
+    if "minutes" in settings:
+        raise ValueError(f"{where}: give share or minutes, not both.")
+
+
+def _check_settings(settings: Mapping[str, Any], kind: Callable[..., Technique], where: str) -> None:
+    """Raises ValueError for a setting that the technique has not, lacks, or that is of another type or not finite."""
+    types = get_type_hints(kind)
+    known = fields(kind)  # type: ignore[arg-type]
+    names = [item.name for item in known]
+    unknown = sorted(set(settings) - set(names))
+    if unknown:
+        raise ValueError(f"{where} has no setting '{unknown[0]}'; it has {', '.join(names)}.")
+    missing = [item.name for item in known if item.default is MISSING and item.name not in settings]
+    if missing:
+        raise ValueError(f"{where} needs {missing[0]}.")
+    for key, value in settings.items():
+        if not _is_of(value, types[key]):
+            raise ValueError(f"{where}: {key} must be {_in_words(types[key])}; got {value!r}.")
+        if not _is_finite(value) and (kind, key) not in _MAY_BE_INFINITE:
+            raise ValueError(f"{where}: {key} must be finite; got {value!r}.")
+
+
+def _is_finite(value: object) -> bool:
+    """Whether neither a value nor one in a list is inf or nan."""
+    values = value if isinstance(value, list) else [value]
+    return all(math.isfinite(item) for item in values if isinstance(item, float))
 
 
 def _is_of(value: object, wanted: Any) -> bool:
@@ -246,13 +293,12 @@ def _is_one(value: object, wanted: Any) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if kind in (tuple, list, frozenset, Sequence):
-        return isinstance(value, (list, tuple))
+    if kind is tuple:
+        each, _ = get_args(wanted)  # tuple[float, ...]
+        return isinstance(value, list) and all(_is_one(item, each) and item != "" for item in value)
     return isinstance(value, kind)
 
 
 def _in_words(wanted: Any) -> str:
     choices = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
-    kinds = [get_origin(item) or item for item in choices if item is not type(None)]
-    names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-    return " or ".join(dict.fromkeys(names.get(kind, "a list") for kind in kinds))
+    return " or ".join(_WORDS[choice] for choice in choices if choice is not type(None))

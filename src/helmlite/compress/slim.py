@@ -19,6 +19,7 @@ on |gamma|), until the multiply-accumulates asked for are left.  A unit of sever
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -72,8 +73,8 @@ class Slim:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if self.drift <= 0:
-            raise ValueError(f"slim: drift must be above 0; got {self.drift}.")
+        if not 0 < self.drift < math.inf:  # nan is refused too
+            raise ValueError(f"slim: drift must be above 0 and finite; got {self.drift}.")
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels and trained weights.

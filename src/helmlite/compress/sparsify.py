@@ -11,6 +11,9 @@ download (download_size.py), and 2:4 is a form that some GPUs have kernels for. 
     s(t) = s (1 - (1 - t / T)^3)        (Zhu and Gupta 2017, arXiv 1710.01878, equation 1)
 
 much goes early, while there is plenty, and little late.  The masks go on through `distill` and `quantize`.
+
+Branches that are only added up (YOLOv9's RepConv) stay whole: every file holds them merged into one kernel, in which
+the zeros of one branch meet the weights of the other.
 """
 
 from __future__ import annotations
@@ -24,9 +27,10 @@ from torch import Tensor, nn
 
 from helmlite.compress.download_size import download_size
 from helmlite.compress.edits.mask_weights import MaskWeights, masks_of, weight_at
+from helmlite.compress.edits.merge_parallel import parallel_paths
 from helmlite.compress.kernels.magnitude_mask import n_of_m_mask, smallest_go, sparsity
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import check_paths, is_below
+from helmlite.compress.paths import check_path_list, check_paths, is_below
 from helmlite.compress.technique import Context
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -91,8 +95,11 @@ class Sparsify:
             raise ValueError('sparsify: schedule "gradual" needs minutes or epochs, "one_shot" has neither.')
         if not 0 < self.ramp <= 1 or self.every < 1 or self.images < 0:
             raise ValueError("sparsify: ramp must lie in (0, 1], every be at least 1, images at least 0.")
-        if is_timed:
+        check_path_list(self.name, "only", self.only)
+        try:
             self._fit_settings(input_size=64, device="auto")  # says what else is wrong before any work is done
+        except ValueError as error:
+            raise ValueError(f"sparsify: {error}") from error
 
     @property
     def final_sparsity(self) -> float:
@@ -113,7 +120,7 @@ class Sparsify:
         after quantization, clustering and other masks.
         """
         check_follows(self.name, detector)
-        paths, left_out = self._chosen(detector)
+        paths, left_out = self._chosen(detector, context)
         before = download_size(detector.network)
         edit = MaskWeights(paths)
         changed = detector.copy()
@@ -128,12 +135,18 @@ class Sparsify:
         self._tell(sparse, left_out, before.packed_bytes, context)
         return sparse
 
-    def _chosen(self, detector: Detector) -> tuple[tuple[str, ...], int]:
+    def _chosen(self, detector: Detector, context: Context) -> tuple[tuple[str, ...], int]:
         """Paths of the convolutions to mask, and how many are left out since their inputs do not divide."""
-        network = detector.network
+        network, merging = detector.network, parallel_paths(detector)
         check_paths(self.name, "only", network, self.only)
         found = maskable_paths(network, self.keep_ends and not self.only)
-        paths = tuple(path for path in found if not self.only or is_below(path, self.only))
+        wanted = tuple(path for path in found if not self.only or is_below(path, self.only))
+        paths = tuple(path for path in wanted if path not in merging)
+        for path in self.only:
+            if path in merging:
+                raise ValueError(f"sparsify: '{path}' is a branch that is merged with another one; it must stay whole.")
+        if len(paths) < len(wanted):
+            context.log(f"sparsify: {len(wanted) - len(paths)} branches that are merged later stay whole")
         if not paths:
             where = f" below {', '.join(self.only)}" if self.only else ""
             raise ValueError(f"sparsify: the detector has no convolution{where} that can be masked.")

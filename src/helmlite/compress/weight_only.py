@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.order import check_follows
-from helmlite.compress.paths import check_paths, is_below
+from helmlite.compress.paths import check_path_list, check_paths, is_below
 from helmlite.compress.rounding.bias_correction import correct_biases, measured_input_means
 from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
 from helmlite.compress.rounding.insert_quantizers import quantizers_of, rounded_weight
@@ -63,6 +63,7 @@ class WeightOnly:
             raise ValueError(f"weight_only: bits is 4 or 8; got {self.bits}.")
         if self.group_size < 0:
             raise ValueError(f"weight_only: group_size must be 0 (all input channels) or more; got {self.group_size}.")
+        check_path_list(self.name, "keep", self.keep)
         if self.pictures < 0:
             raise ValueError(f"weight_only: pictures must be 0 (biases stay) or more; got {self.pictures}.")
 

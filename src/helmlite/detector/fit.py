@@ -101,15 +101,20 @@ class FitSettings:
             raise ValueError(f"Training needs at least 1 epoch or some minutes; got {self.epochs}, {self.minutes}.")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"Unknown optimizer '{self.optimizer}'; known are {', '.join(OPTIMIZERS)}.")
-        if self.batch_size < 1 or self.learning_rate <= 0 or self.input_size < 32 or self.input_size % 32:
+        is_rate = 0 < self.learning_rate < math.inf  # written so that nan is none; the same below
+        if self.batch_size < 1 or not is_rate or self.input_size < 32 or self.input_size % 32:
             raise ValueError(
-                "Training needs batch_size >= 1, learning_rate > 0 and an input_size that is a multiple of 32; "
+                "Training needs batch_size >= 1, a finite learning_rate > 0 and input_size a multiple of 32; "
                 f"got {self.batch_size}, {self.learning_rate} and {self.input_size}."
             )
         if not (0 <= self.ema_decay < 1 and 0 <= self.final_lr_ratio <= 1 and self.clip_gradient > 0):
             raise ValueError("Training needs ema_decay in [0, 1), final_lr_ratio in [0, 1] and clip_gradient > 0.")
-        if min(self.weight_decay, self.warmup_epochs, self.close_mosaic_epochs, self.evaluate_every) < 0:
-            raise ValueError("weight_decay, warmup_epochs, close_mosaic_epochs and evaluate_every cannot be negative.")
+        counts = (self.weight_decay, self.warmup_epochs, self.close_mosaic_epochs, self.evaluate_every)
+        if not all(0 <= count < math.inf for count in counts):
+            raise ValueError(
+                "weight_decay, warmup_epochs, close_mosaic_epochs and evaluate_every cannot be negative and must be "
+                f"finite; got {', '.join(f'{count:g}' for count in counts)}."
+            )
         if not 0 <= self.unlabelled_share < 1:
             raise ValueError(f"unlabelled_share must be at least 0 and below 1; got {self.unlabelled_share:g}.")
         if not 0 <= self.repeat_threshold <= 1:

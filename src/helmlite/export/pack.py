@@ -13,6 +13,7 @@ import torch
 from helmlite import __version__
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
 from helmlite.compress.rounding.quantization_plan import QuantizationPlan, stayed_float
+from helmlite.compress.rounding.round_weights import RoundWeights
 from helmlite.detector.detector import Detector
 from helmlite.export.onnx import export_onnx
 from helmlite.export.openvino import export_openvino
@@ -87,7 +88,7 @@ def write_bundle(
             selection=selection or Selection(),
             metrics=metrics or {},
             stayed_float=tuple(StayedFloat(**item) for item in stayed_float(plan)) if plan else (),
-            quantization=_summary(plan) if plan else {},
+            quantization=_summary(detector, plan),
             provenance={**_made_with(detector), **(provenance or {})},
         )
         write_manifest(made, manifest)
@@ -98,6 +99,12 @@ def write_bundle(
 def plan_of(detector: Detector) -> QuantizationPlan | None:
     """The quantization plan that a detector has been through, or None."""
     return next((edit.plan for edit in detector.edits if isinstance(edit, InsertQuantizers)), None)
+
+
+def stored_bits(detector: Detector) -> int | None:
+    """Bits in which `weight_only` stores the weights of a detector that computes in float, or None."""
+    points = [point for edit in detector.edits if isinstance(edit, RoundWeights) for point in edit.plan.points.values()]
+    return max((point.bits for point in points), default=None)
 
 
 def _check(folder: Path, runtimes: Sequence[str]) -> None:
@@ -124,9 +131,14 @@ def _default_thresholds(detector: Detector) -> Thresholds:
     return Thresholds(scores, f"{DEFAULT_SCORE} for every class; not chosen on pictures")
 
 
-def _summary(plan: QuantizationPlan) -> dict[str, Any]:
+def _summary(detector: Detector, plan: QuantizationPlan | None) -> dict[str, Any]:
+    """What is rounded, in short; {} for a float detector.  bits: of the values between layers"""
+    if plan is None:
+        bits = stored_bits(detector)
+        return {} if bits is None else {"kind": "weights only", "weight_bits": bits}
     return {
-        "bits": 8,
+        "kind": "weights and values",
+        "bits": max((point.bits for point in plan.edges().values()), default=8),
         "weight_bits": max((point.bits for point in plan.weights().values()), default=8),
         "weights": len(plan.weights()),
         "values": len(plan.edges()),

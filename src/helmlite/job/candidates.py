@@ -12,7 +12,7 @@ from helmlite.compress.kernels.magnitude_mask import sparsity
 from helmlite.compress.recipe import StepResult
 from helmlite.detector.detector import Detector, Log
 from helmlite.detector.macs import count_macs, count_parameters
-from helmlite.export.pack import write_bundle
+from helmlite.export.pack import stored_bits, write_bundle
 from helmlite.job.prepare import Prepared
 from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
 from helmlite.runtime.packing import download_size
@@ -69,10 +69,14 @@ def has_bf16_rows(prepared: Prepared) -> bool:
 
 
 def finished(candidates: Sequence[Candidate], precisions: Sequence[str]) -> list[Candidate]:
-    """The ways of running what the recipe ends with: as it is, and its last float stage in other precisions."""
+    """The ways of running what the recipe ends with: as it is, and where that is INT8 the float stage before it.
+
+    Of a chain that ends in float no earlier stage may ship: it was not trained yet, or is not as small.
+    """
     chain = [item for item in candidates if item.in_chain]
     floats = [item for item in chain[:-1] if item.precision == "f32" and item.cause not in ("", "input size")]
-    ways = [chain[-1], *floats[-1:], *(item for item in candidates if not item.in_chain and not item.note)]
+    ways = [chain[-1], *(floats[-1:] if chain[-1].precision == "int8" else [])]
+    ways += [item for item in candidates if not item.in_chain and item.copy_of in [way.name for way in ways]]
     return [item for item in ways if item.precision in precisions]
 
 
@@ -132,16 +136,20 @@ def _candidate(
         params=count_parameters(detector.network),
         precision=precision,
         input_size=input_size,
-        note=_sparsity_note(detector),
+        note=_note(ready),
         download_bytes=download_size(bundle, runtime),
     )
 
 
-def _sparsity_note(detector: Detector) -> str:
-    """What masked weights bring: bytes of a download, and no speed but what is measured beside it."""
-    if not detector.has_edit("mask_weights"):
-        return ""
-    return f"{sparsity(detector.network):.0%} of the kernels' weights are zero: a smaller download"
+def _note(detector: Detector) -> str:
+    """What masked weights and stored integers bring: bytes, and no speed but what is measured beside it."""
+    notes = []
+    if detector.has_edit("mask_weights"):
+        notes.append(f"{sparsity(detector.network):.0%} of the kernels' weights are zero: a smaller download")
+    bits = stored_bits(detector)
+    if bits is not None:
+        notes.append(f"weights stored in INT{bits}, computed in float: a smaller file, no speed")
+    return "; ".join(notes)
 
 
 def _bundle(

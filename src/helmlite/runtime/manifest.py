@@ -95,7 +95,8 @@ class Manifest:
     precision:     f32, bf16, int8 (what stayed float runs in f32) or int8_bf16 (that runs in bf16)
     target:        name of the target that the bundle was made for
     metrics:       what was measured on the artifact itself
-    quantization:  a summary of the plan; {} for a float bundle
+    quantization:  a summary of the plan: kind "weights and values", or "weights only" (stored so, computed in float);
+                   {} for a float bundle
     provenance:    hashes of inputs, recipe, seed, versions, and what a reader should know
     """
 

@@ -1,16 +1,22 @@
 """How many steps every bundle keeps under a target, when nothing but importance is known; and which units those are.
 
-    global    the cheapest cuts go first, over all bundles at once: a cut's price is the importance that is lost for
-              each unit of cost that is saved (the units' own order is by importance)
-    uniform   every bundle keeps the same share of its first width, as near as multiples allow
+    price      the cheapest cuts go first, over all bundles at once: a cut's price is the importance that is lost for
+               each unit of cost that is saved (the units' own order is by importance).  For importance that foretells
+               the loss (Taylor, OBD), which may be added up and divided
+    threshold  the units with the least importance go first, over all bundles at once and whatever they cost.  For
+               importance that only compares units, such as norms relative to the mean of their group: by price such
+               units would go where they cost most, a layer at a time.  (Measured on real pictures, half of the
+               multiply-accumulates, mAP50-95 before training: L2 0.1 by price, 1.1 by threshold; Taylor 8.2 and 3.4)
+    uniform    every bundle keeps the same share of its first width, as near as multiples allow
 
-The third way, by measured sensitivity, is in sensitivity.py and allotment.py.
+A fourth way, by measured sensitivity, is in sensitivity.py and allotment.py.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,6 +81,35 @@ def global_steps(
         ledger.remove(slices[cheapest].loss)
         slices[cheapest].cut()
     return tuple(item.left for item in slices)
+
+
+def threshold_steps(
+    groups: ChannelGroups, scores: Scores, ledger: Ledger, levels: Levels, target: float
+) -> tuple[int, ...]:
+    """Steps that each bundle keeps so that at most `target` remains, by one threshold on importance for all bundles.
+
+    A bundle keeps the steps whose units' mean importance is above the threshold, and up to the next allowed number.
+    Raises ValueError where even the lowest levels are above the target.
+    """
+    steps = [_step_values(bundle, scores) for bundle in groups.bundles]
+    costs = ledger.for_bundles(groups.bundles)
+
+    def kept_above(threshold: float) -> tuple[int, ...]:
+        counts = [int((found > threshold).sum()) for found in steps]
+        return tuple(min(level for level in allowed if level >= count) for allowed, count in zip(levels, counts))
+
+    thresholds = np.unique(np.concatenate(steps))
+    least = costs.total(kept_above(float(thresholds[-1])))
+    if least > target:
+        raise unreachable(ledger.unit, target / ledger.left, least / ledger.left)
+    first = bisect_left(thresholds, True, key=lambda item: costs.total(kept_above(float(item))) <= target)
+    return kept_above(float(thresholds[first]))
+
+
+def _step_values(bundle: Bundle, scores: Scores) -> NDArray[np.float64]:
+    """(steps,) mean importance of the units that go with each step of a bundle, least first."""
+    found = [np.sort(scores[group]).reshape(bundle.steps, -1).mean(axis=1) for group in bundle.groups]
+    return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
 
 def uniform_steps(

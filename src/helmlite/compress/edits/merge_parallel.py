@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.module_swap import plain_conv, put_module
 from helmlite.detector.detector import Detector
 from helmlite.detector.trace import Graph, Op, trace
@@ -67,6 +68,13 @@ def merge_parallel_convs(detector: Detector) -> Detector:
     merged = detector.copy()
     edit.redo(merged.network)
     return detector.edited(edit, merged.network)
+
+
+def parallel_paths(detector: Detector) -> frozenset[str]:
+    """Convolutions that `merge_parallel_convs` would merge once BatchNorm is folded; a change of one ends there."""
+    folded = fold_batchnorm(detector)
+    blocks = parallel_blocks(folded.network, trace(folded.network, _TRACED_SIZE))
+    return frozenset(path for block in blocks for path in block.convs)
 
 
 def parallel_blocks(network: nn.Module, graph: Graph) -> tuple[ParallelConvs, ...]:

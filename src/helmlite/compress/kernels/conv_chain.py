@@ -15,14 +15,13 @@ Left alone, in the order in which a reason is looked for:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
-from helmlite.compress.edits.merge_parallel import parallel_blocks
+from helmlite.compress.edits.merge_parallel import parallel_paths
 from helmlite.compress.edits.module_swap import put_module
 from helmlite.compress.kernels.decompositions import Kernels
 from helmlite.compress.layer_times import measured_once
@@ -34,11 +33,9 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import shape_trace
-from helmlite.detector.trace import trace
 
 Pair = tuple[int, int]
 _THIN = 16
-_TRACED_SIZE = 64
 _BATCH = 8
 _LEAST_RATIO = 0.25  # of variances: what a channel has lost beyond that is gone, and more gain would lift its errors
 
@@ -134,7 +131,7 @@ def dense_convs(
         if op.kind == "conv2d":
             height, width = op.input_shapes[0][-2:]
             inputs[op.module] = (*inputs.get(op.module, ()), (height, width))
-    parallel = _parallel_paths(detector)
+    parallel = parallel_paths(detector)
     found: dict[str, DenseConv] = {}
     left: Counter[str] = Counter()
     for path, sizes in inputs.items():
@@ -229,13 +226,6 @@ def _why_left(conv: nn.Conv2d) -> str:
     if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
         return "unusual"
     return ""
-
-
-def _parallel_paths(detector: Detector) -> Collection[str]:
-    """Convolutions of blocks that `merge_parallel_convs` would merge; it looks at networks with BatchNorm folded."""
-    folded = fold_batchnorm(detector)
-    blocks = parallel_blocks(folded.network, trace(folded.network, _TRACED_SIZE))
-    return {path for block in blocks for path in block.convs}
 
 
 def _empty(link: Link, conv: nn.Conv2d, has_bias: bool) -> nn.Conv2d:

@@ -18,19 +18,21 @@ What the optimizer moves is not s but p, with s = s0 * exp(p), s0 being the cali
       otherwise drown the gradient in;
     - p stays within a factor of 4, and a scale that its bias cannot do with less of (a dead channel: runtimes keep
       biases in 32 bits) does not fall.
-Edges that meet in a concatenation share one p, so that they keep one scale.
+Edges that meet in a concatenation share one p, so that they keep one scale, and so do the uses of one tied weight:
+their integers would otherwise differ and be stored for each use.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.rounding.insert_quantizers import (
     QUANTIZERS,
     InsertQuantizers,
@@ -57,7 +59,8 @@ def learned_steps(detector: Detector) -> Detector:
         raise ValueError("distill: step_sizes needs a quantized detector; put quantize before distill.")
     learning = detector.copy()
     quantizers = quantizers_of(learning.network)
-    quantizers.steps = LearnedSteps(quantizers, _biases(learning.network, quantizers.plan))
+    tied = [tuple(map(weight_point, paths)) for paths in shared_weights(learning.network)]
+    quantizers.steps = LearnedSteps(quantizers, _biases(learning.network, quantizers.plan), tied)
     quantizers.rounding = LearnedRounding()
     return learning
 
@@ -76,16 +79,20 @@ def _with_plan(edit: Edit, plan: QuantizationPlan) -> Edit:
 
 
 class LearnedSteps(nn.Module):
-    """One parameter for each weight, edge or group of edges: by how much its scales differ from where they began.
+    """One parameter for each weight, edge or group of either: by how much its scales differ from where they began.
 
     quantizers: whose buffers hold where they begin
+    tied:       groups of points that are one weight; those that are rounded alike keep one scale
     biases:     by path, the absolute biases (one for each scale) of the modules whose biases runtimes store in 32 bits
     """
 
-    def __init__(self, quantizers: Quantizers, biases: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self, quantizers: Quantizers, biases: Mapping[str, Tensor], tied: Sequence[tuple[str, ...]] = ()
+    ) -> None:
         super().__init__()
         plan = quantizers.plan
-        leaders = {name: group[0] for group in plan.shared for name in group}
+        groups = [*plan.shared, *_rounded_alike(plan, tied)]
+        leaders = {name: group[0] for group in groups for name in group}
         smallest = min((point.scales[0] for point in plan.edges().values()), default=math.inf)
         self._key_of: dict[str, str] = {}
         self._units: dict[str, float] = {}
@@ -96,8 +103,8 @@ class LearnedSteps(nn.Module):
                 continue
             start, _ = quantizers.tensors(name)
             lowest = torch.full_like(start, -_FARTHEST)
-            if name in biases:
-                lowest[biases[name] > _MOST_BIAS_STEPS * smallest * start] = 0.0
+            for one in (item for item in plan.points if leaders.get(item, item) == name and item in biases):
+                lowest[biases[one] > _MOST_BIAS_STEPS * smallest * start] = 0.0
             self.register_parameter(key, nn.Parameter(torch.zeros_like(start)))
             self.register_buffer(f"{key}|lowest", lowest)
             self._units[key] = float(start.double().square().mean())
@@ -113,6 +120,18 @@ class LearnedSteps(nn.Module):
         with torch.no_grad():
             for key, parameter in self.named_parameters():
                 parameter.copy_(parameter.clamp(max=_FARTHEST).maximum(getattr(self, f"{key}|lowest")))
+
+
+def _rounded_alike(plan: QuantizationPlan, tied: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Of each tied weight the uses that the plan rounds in one way (a use may have stayed in float)."""
+    found = []
+    for names in tied:
+        alike: dict[QuantPoint, list[str]] = {}
+        for name in names:
+            if name in plan.points:
+                alike.setdefault(plan.points[name], []).append(name)
+        found += [tuple(group) for group in alike.values() if len(group) > 1]
+    return found
 
 
 class LearnedRounding:

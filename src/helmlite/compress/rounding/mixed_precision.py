@@ -7,7 +7,9 @@
                      those that turn out not to be needed go back to integers, the dearest first
 
 Noise of single layers adds up nearly, accuracy does not; so noise gives the order, and accuracy itself decides where
-to stop.  Everything measured is written down at once: a run that was killed goes on where it was.
+to stop.  The search rounds to nearest; where rounding is learned, which takes long, the detector that ships is made and
+looked at twice: before the search, which may then not be needed, and after it, where it must keep what was allowed.
+Everything measured is written down at once: a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from helmlite.files import write_whole
 DROPS = ("map", "map50")
 _GIVEN_BACK = 8  # layers that are tried in integers again
 
-Quantized = Callable[[tuple[str, ...]], Detector]  # paths that stay in float -> the detector, quantized otherwise
+Quantized = Callable[[Mapping[str, str]], Detector]  # paths that stay in float, and why -> quantized otherwise
 
 
 @dataclass(frozen=True)
@@ -52,29 +54,35 @@ def layers_to_keep(
     folded: Detector,
     plan: QuantizationPlan,
     reads: Mapping[str, str],
-    quantized: Quantized,
+    tried: Quantized,
+    shipped: Quantized,
     images: Tensor,
     allowed: AllowedDrop,
     context: Context,
 ) -> dict[str, str]:
     """Paths of the layers that stay in float, and why; none where everything in integers is good enough.
 
-    plan:   of everything in integers; reads: the value that each of its weights meets
-    images: (B, 3, S, S) for the sensitivities
-    Raises ValueError where only the float detector itself is good enough.
+    plan:    of everything in integers; reads: the value that each of its weights meets
+    tried:   makes a detector quickly, for the search; shipped: makes the one that ships
+    images:  (B, 3, S, S) for the sensitivities
+    Raises ValueError where only the float detector itself is good enough, and where what ships is not.
     """
     notes = _Notes.of(folded, plan, images, allowed, context)
     data = context.val if context.val is not None and len(context.val) else context.data
     subset = data.subset(np.random.default_rng(context.seed).permutation(len(data))[: allowed.pictures])
     before = notes.once("float", lambda: _accuracy(folded, subset, allowed.of, context.input_size))
 
-    def drop(kept: Sequence[str]) -> float:
-        def measure() -> float:
-            return _accuracy(quantized(tuple(kept)), subset, allowed.of, context.input_size)
+    def drop(kept: Mapping[str, str], make: Quantized = tried) -> float:
+        name = "drop " if make == tried else "drop of what ships "
+        made = notes.once(
+            name + " ".join(sorted(kept)), lambda: _accuracy(make(kept), subset, allowed.of, context.input_size)
+        )
+        return before - made
 
-        return before - notes.once("drop " + " ".join(sorted(kept)), measure)
+    def is_enough(paths: Sequence[str]) -> bool:
+        return drop(dict.fromkeys(paths, "")) <= allowed.max_drop
 
-    everything = drop(())
+    everything = drop({}, shipped)
     context.log(
         f"quantize: {allowed.of} falls by {everything:.3f} on {len(subset)} tuning pictures with every layer in "
         f"integers; {allowed.max_drop:.3f} is allowed"
@@ -84,20 +92,27 @@ def layers_to_keep(
     noise = sensitivities(folded.network, plan, reads, images, notes.once)
     prices = layer_prices(folded, list(noise), context)
     order = by_noise_for_price(noise, prices)
-    count = fewest(len(order), lambda number: drop(order[:number]) <= allowed.max_drop)
+    count = fewest(len(order), lambda number: is_enough(order[:number]))
     if count == len(order):
         raise ValueError(
             f"quantize: {allowed.of} falls by more than max_drop = {allowed.max_drop} unless every layer stays in "
             "float. Allow more, or train after quantization (distill)."
         )
-    kept = _without_needless(order[:count], prices, lambda paths: drop(paths) <= allowed.max_drop)
-    total = sum(prices.values())
-    share = sum(prices[path] for path in kept) / total
+    paths = _without_needless(order[:count], prices, is_enough)
+    kept = {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}
+    share = sum(prices[path] for path in paths) / sum(prices.values())
+    falls = drop(kept, shipped)
     context.log(
         f"quantize: {len(kept)} of {len(order)} layers stay in float ({share:.0%} of the cost), "
-        f"{allowed.of} falls by {drop(kept):.3f}: {', '.join(kept)}"
+        f"{allowed.of} falls by {falls:.3f}: {', '.join(kept)}"
     )
-    return {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in kept}
+    if falls > allowed.max_drop:
+        raise ValueError(
+            f"quantize: {allowed.of} falls by {falls:.3f} with learned rounding, more than max_drop = "
+            f"{allowed.max_drop}, which rounding to nearest keeps with the same {len(kept)} layers in float. "
+            'Use rounding = "nearest", or allow more.'
+        )
+    return kept
 
 
 def sensitivities(
