@@ -156,7 +156,7 @@ def test_the_folder_of_pictures_without_labels(context, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, message in (("nowhere", "no such folder"), ("empty", "holds no picture")):
         with pytest.raises(ValueError, match=message) as caught:
-            replace(SETTINGS, unlabelled=str(tmp_path / folder)).check_outside()
+            replace(SETTINGS, unlabelled=str(tmp_path / folder)).check_outside(context.original)
         assert "\n" not in str(caught.value)
 
 

@@ -218,13 +218,13 @@ def test_a_stored_teacher_teaches_on_pictures_without_labels(context, tmp_path):
         store_teacher(context.original, dataset, 64, tmp_path / "teacher")
     assert sorted(item.name for item in (tmp_path / "teacher").iterdir()) == ["train.json", "unlabelled.json"]
     settings = Distill(epochs=1, teacher=f"stored:{tmp_path / 'teacher'}", unlabelled=str(tmp_path / "more"))
-    settings.check_outside()
+    settings.check_outside(context.original)
     found = settings._data(context)
     assert [sample.is_labelled for sample in found] == [True] * 4 + [False] * 2
     assert all(sample.found is not None for sample in found)
 
 
-def test_settings_of_a_stored_teacher(tmp_path):
+def test_settings_of_a_stored_teacher(context, tmp_path):
     with pytest.raises(ValueError, match="stored_score"):
         Distill(epochs=1, stored_score=0.0)
     with pytest.raises(ValueError, match="knows no features"):
@@ -232,4 +232,4 @@ def test_settings_of_a_stored_teacher(tmp_path):
     with pytest.raises(ValueError, match=r"need their own predictions.*unlabelled.json"):
         Distill(epochs=1, teacher="stored:x.json", unlabelled="pictures")
     with pytest.raises(ValueError, match="no such file"):
-        Distill(epochs=1, teacher=f"stored:{tmp_path}").check_outside()
+        Distill(epochs=1, teacher=f"stored:{tmp_path}").check_outside(context.original)

@@ -50,7 +50,7 @@ from helmlite.compress.teaching.stored_teacher import (
     stored_file,
     with_found,
 )
-from helmlite.compress.teaching.teacher import Teacher, adapters_between, check_heads, neck_shapes
+from helmlite.compress.teaching.teacher import Teacher, adapters_between, check_heads, class_order, neck_shapes
 from helmlite.compress.teaching.unlabelled import SPLIT, file_sha256, unlabelled_pictures, with_unlabelled
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset, UnreadableImageError
@@ -216,12 +216,15 @@ class Distill:
             parts.append(unlabelled_pictures(self.unlabelled, ()).sha256())
         return " ".join(parts)
 
-    def check_outside(self) -> None:
-        """Raises ValueError where a teacher or a folder that lies elsewhere is not there, before any work is done."""
+    def check_outside(self, detector: Detector) -> None:
+        """Raises ValueError where what lies elsewhere is not there or cannot teach such a detector.
+
+        detector: the one that the run begins with: its classes and strides, of which a run may only lose some.
+        """
         if is_stored(self.teacher):
             self._stored_files("train")
         elif self.teacher not in ("original", "none"):
-            load_detector(self.teacher)
+            class_order(detector.classes, load_detector(self.teacher).classes)
         if self.unlabelled is not None:
             unlabelled_pictures(self.unlabelled, ())
 

@@ -60,14 +60,7 @@ class Equalize:
         Raises ValueError where no pair of convolutions can be equalized, TechniqueOrderError after quantization.
         """
         check_follows(self.name, detector)
-        folded = fold_batchnorm(detector)
-        pairs, curved = equalizable_pairs(folded.network, trace(folded.network, _TRACED_SIZE))
-        if not pairs:
-            kinds = ", ".join(sorted(curved)) or "nothing that scales along"
-            raise ValueError(
-                f"equalize: no pair of convolutions has only a ReLU between them (here it is {kinds}); replace the "
-                "activation by relu first."
-            )
+        folded, pairs, curved = equalizable(detector)
         equalized = folded.copy()
         kind = next(equalized.network.parameters()).dtype
         equalized.network.double()  # rounded once, whatever the number of rounds
@@ -78,6 +71,19 @@ class Equalize:
         left = ", ".join(f"{count} with {name} between them" for name, count in sorted(curved.items()))
         context.log(f"equalize: {len(pairs)} pairs of convolutions" + (f"; left as they are: {left}" if left else ""))
         return equalized
+
+
+def equalizable(detector: Detector) -> tuple[Detector, tuple[tuple[str, str], ...], Counter[str]]:
+    """The detector with BatchNorm folded, and its `equalizable_pairs`.  Raises ValueError where there is none."""
+    folded = fold_batchnorm(detector)
+    pairs, curved = equalizable_pairs(folded.network, trace(folded.network, _TRACED_SIZE))
+    if not pairs:
+        kinds = ", ".join(sorted(curved)) or "nothing that scales along"
+        raise ValueError(
+            f"equalize: no pair of convolutions has only a ReLU between them (here it is {kinds}); replace the "
+            "activation by relu first."
+        )
+    return folded, pairs, curved
 
 
 def equalizable_pairs(network: nn.Module, graph: Graph) -> tuple[tuple[tuple[str, str], ...], Counter[str]]:

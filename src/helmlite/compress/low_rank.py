@@ -91,6 +91,11 @@ class LowRank:
                 f"low_rank: min_gain must lie in [0, 1) and images be at least 1; got {self.min_gain}, {self.images}."
             )
 
+    @property
+    def measures_target(self) -> bool:
+        """Whether a split layer is faster is measured where there is a clock."""
+        return True
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with split convolutions.
 

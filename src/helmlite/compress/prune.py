@@ -153,6 +153,11 @@ class Prune:
         """Sensitivity is measured on the tuning pictures."""
         return self.ranking == "sensitivity"
 
+    @property
+    def measures_target(self) -> bool:
+        """A latency is measured, and cannot be foretold without a clock."""
+        return self.latency_ratio is not None
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels.
 
@@ -311,6 +316,8 @@ class Prune:
             "detector": detector_sha256(detector),
             "data": dataset_sha256(context.data),
             "context": [context.seed, context.input_size, context.channel_multiple],
+            "teacher": detector_sha256(context.original) if self.teacher == "original" else None,
+            "val": context.val.sha256() if self.uses_val and context.val is not None else None,
         }
         return context.workspace / f"round-{step}-{json_sha256(made_from)[:12]}"
 

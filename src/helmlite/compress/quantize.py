@@ -134,9 +134,22 @@ class Quantize:
         return replace(self, pictures=_FEW_PICTURES, correct_biases=False, rounding="nearest", max_drop=None)
 
     @property
+    def measures_target(self) -> bool:
+        """What a layer costs in float is measured where `max_drop` is given and there is a clock."""
+        return self.max_drop is not None
+
+    @property
     def uses_val(self) -> bool:
         """Which parts stay in float is chosen there where `max_drop` is given."""
         return self.max_drop is not None
+
+    def check_tied(self) -> None:
+        """Raises ValueError where these settings cannot serve a detector whose layers share weights."""
+        if self.rounding == "adaround":
+            raise ValueError(
+                "quantize: adaround learns one layer's rounding at a time, and this detector's layers share weights. "
+                'Use rounding = "nearest" after tie.'
+            )
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fake quantization inside.
@@ -148,11 +161,8 @@ class Quantize:
         check_paths(self.name, "keep_float", detector.network, self.keep_float)
         pictures = CalibrationPictures(context.data, self.pictures, context.input_size, context.seed, context.log)
         folded = merge_parallel_convs(fold_batchnorm(detector))
-        if self.rounding == "adaround" and shared_weights(folded.network):
-            raise ValueError(
-                "quantize: adaround learns one layer's rounding at a time, and this detector's layers share weights. "
-                'Use rounding = "nearest" after tie.'
-            )
+        if shared_weights(folded.network):
+            self.check_tied()
         subject = _Subject(self, folded, pictures, context)
         kept = {} if self.max_drop is None else self._kept(subject, context)
         quantized, plan = subject.quantized(kept, self.rounding)

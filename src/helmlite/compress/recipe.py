@@ -90,6 +90,7 @@ class StepResult:
     """A detector after one step.
 
     seconds: what the step took when it was made; resumed: whether it was there already
+    had_clock: whether it could measure the target when it was made
     """
 
     name: str
@@ -97,6 +98,7 @@ class StepResult:
     folder: Path
     seconds: float
     resumed: bool
+    had_clock: bool = True
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -199,15 +201,18 @@ def _said(step: Technique, context: Context) -> str:
 def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:
     if is_checkpoint(place):
         context.log(f"{step.name}: already done, taken from {place.name}")
-        return StepResult(step.name, load_checkpoint(place), place, float(read_provenance(place)["seconds"]), True)
+        about = read_provenance(place)
+        had_clock = bool(about.get("had_clock", True))
+        return StepResult(step.name, load_checkpoint(place), place, float(about["seconds"]), True, had_clock)
     started = time.monotonic()
     workspace = place.with_name(f"{place.name}.work")
     made = step.apply(detector, replace(context, workspace=workspace))
     seconds = max(time.monotonic() - started, seconds_trained(workspace))  # of a training that was taken up again
     about = {"technique": step.name, "settings": asdict(step), "key": key, "seed": context.seed}  # type: ignore[call-overload]
     about |= {"seconds": round(seconds, 1), "input_size": context.input_size, "helmlite": helmlite.__version__}
+    about |= {"had_clock": context.layer_clock is not None}
     save_checkpoint(made, place, about)
-    return StepResult(step.name, made, place, seconds, False)
+    return StepResult(step.name, made, place, seconds, False, context.layer_clock is not None)
 
 
 def _starting_key(detector: Detector, context: Context) -> str:

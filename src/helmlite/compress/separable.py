@@ -72,6 +72,11 @@ class Separable:
         if self.macs_ratio is not None and not 0 < self.macs_ratio < 1:
             raise ValueError(f"separable: macs_ratio must lie between 0 and 1 (both excluded); got {self.macs_ratio}.")
 
+    @property
+    def measures_target(self) -> bool:
+        """Whether a pair is faster than its layer is measured where there is a clock."""
+        return True
+
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with separable convolutions.
 

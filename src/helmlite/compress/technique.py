@@ -90,6 +90,16 @@ class ChoosesOnVal(Protocol):
 
 
 @runtime_checkable
+class MeasuresTarget(Protocol):
+    """A technique that may choose what it does by `Context.layer_clock`, and by multiply-accumulates without one."""
+
+    @property
+    def measures_target(self) -> bool:
+        """Whether it does so with these settings: another machine may then give another detector."""
+        ...
+
+
+@runtime_checkable
 class WithRemarks(Protocol):
     """A technique of which a report must say something that its name and settings do not tell."""
 

@@ -17,7 +17,7 @@ import helmlite
 from helmlite.compress.prune import Prune
 from helmlite.compress.recipe import StepResult, run_recipe
 from helmlite.compress.teaching.unlabelled import unlabelled_pictures
-from helmlite.compress.technique import ChoosesOnVal, Context, WithRemarks
+from helmlite.compress.technique import ChoosesOnVal, Context, MeasuresTarget, WithRemarks
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
@@ -108,8 +108,8 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     )
     whole = ratio(again[baseline.name].network, again[result.name].network).value
     minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
-    gains = tuple(item.in_words() for item in _gains(prepared, steps, log))
-    report = _report(prepared, candidates, seen, timings, parities, result, gate, whole, minutes, gains)
+    told = (*_without_clock(prepared, steps), *(item.in_words() for item in _gains(prepared, steps, log)))
+    report = _report(prepared, candidates, seen, timings, parities, result, gate, whole, minutes, told)
     bundle = _write_result(prepared, result, seen[result.name], report)
     report = replace(report, notes=(*report.notes, *_other_files(prepared, result, bundle)))
     log(verdict_line(report))
@@ -120,24 +120,36 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
 def train(settings: CompressSettings, log: Log) -> None:
     """The recipe's steps and nothing else.  `compress` with the same settings goes on from there, on any machine.
 
-    Raises ValueError as `compress` does, and for a step that measures the target, which this machine is not.
+    This machine is not the target, so steps that would measure it go by multiply-accumulates, and the report says so.
+    Raises ValueError as `compress` does, and for a step that cannot do without measuring.
     """
     prepared = prepare(settings)
     for number, step in enumerate(prepared.recipe.steps, start=1):
-        if isinstance(step, Prune) and step.latency_ratio is not None:
+        if isinstance(step, Prune) and step.measures_target:
             raise ValueError(
                 f"--train-only: step {number} (prune) goes by latency, which must be measured on the machine that is "
                 "like the box. Run the whole command there, or give macs_ratio instead of latency_ratio."
             )
-    _steps(prepared, log)
+    _steps(prepared, log, is_target=False)
 
 
-def _steps(prepared: Prepared, log: Log) -> list[StepResult]:
+def _steps(prepared: Prepared, log: Log, is_target: bool = True) -> list[StepResult]:
     claim_folder(prepared)
     for line in prepared.skipped:
         log(f"skipped: {line}")
     folder = prepared.settings.out / "steps"
-    return run_recipe(prepared.detector, steps_for_this_machine(prepared.recipe.steps), _context(prepared, log), folder)
+    context = _context(prepared, log) if is_target else replace(_context(prepared, log), layer_clock=None)
+    return run_recipe(prepared.detector, steps_for_this_machine(prepared.recipe.steps), context, folder)
+
+
+def _without_clock(prepared: Prepared, steps: Sequence[StepResult]) -> list[str]:
+    """A line for each step that would have measured the target, and was made where it could not."""
+    return [
+        f"Step {number} ({step.name}) was made by --train-only, on a machine that is not the target: it went by "
+        "multiply-accumulates where it would have gone by measured times."
+        for number, (step, made) in enumerate(zip(prepared.recipe.steps, steps, strict=True), start=1)
+        if isinstance(step, MeasuresTarget) and step.measures_target and not made.had_clock
+    ]
 
 
 def _context(prepared: Prepared, log: Log) -> Context:
@@ -202,7 +214,7 @@ def _report(
     gate: GateVerdict,
     whole: float,
     minutes: float,
-    gains: tuple[str, ...],
+    told: tuple[str, ...],
 ) -> RunReport:
     baseline = candidates[0]
     before, after = seen[baseline.name], seen[result.name]
@@ -230,7 +242,7 @@ def _report(
         heads=None if point is None else changes_at(point, before.test, after.test, prepared.test),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=(*prepared.settings.notes, *_notes(prepared), *gains, *export_defects(candidates, parities)),
+        notes=(*prepared.settings.notes, *_notes(prepared), *told, *export_defects(candidates, parities)),
         curves=training_curves(prepared.settings.out / "steps"),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("helmlite", "torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),

@@ -15,11 +15,10 @@ from typing import Any, TextIO
 import helmlite
 from helmlite.compress.distill import Distill
 from helmlite.compress.load import load_detector
-from helmlite.compress.paths import check_paths
 from helmlite.compress.quantize import Quantize
 from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.compress.teaching.unlabelled import file_sha256, unlabelled_pictures
-from helmlite.compress.technique import Technique, Training
+from helmlite.compress.technique import Technique
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import count_boxes, load_dataset, match_classes, readable, splits_of
 from helmlite.data.roles import check_given_roles, with_given_roles
@@ -27,6 +26,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.files import write_whole
+from helmlite.job.check_steps import check_steps
 from helmlite.job.target import Target, load_target
 from helmlite.runtime.machine import int8_weight_bits, read_machine
 from helmlite.runtime.preprocess import check_input_size
@@ -35,7 +35,6 @@ RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
 _LOCKED: dict[Path, TextIO] = {}
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
-_ALWAYS_TRAIN = ("distill", "slim", "admm", "growing", "gates")
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,6 @@ def prepare(settings: CompressSettings) -> Prepared:
     if settings.unlabelled is not None:
         recipe = _with_unlabelled(recipe, settings.unlabelled)
     detector = load_detector(settings.model)
-    _check_steps(recipe, detector)
     if settings.stock_pt:
         _check_stock_pt(recipe, detector)
     missing = sorted({"train", "val", "test"} - set(splits_of(settings.data)))
@@ -110,6 +108,7 @@ def prepare(settings: CompressSettings) -> Prepared:
     loaded = {split: load_dataset(settings.data, split) for split in ("train", "val", "test")}
     check_given_roles(settings.roles, loaded["train"].classes, detector.classes)
     detector = detector.with_classes(with_given_roles(detector.classes, settings.roles))
+    check_steps(recipe, detector)
     splits: dict[str, Dataset] = {}
     skipped: list[str] = []
     hashes: dict[str, str] = {}
@@ -152,19 +151,6 @@ def _with_unlabelled(recipe: Recipe, folder: Path) -> Recipe:
         for step, is_taught in zip(recipe.steps, taught)
     ]
     return replace(recipe, steps=tuple(steps))
-
-
-def _check_steps(recipe: Recipe, detector: Detector) -> None:
-    """What would otherwise be found only when the step's turn comes, after hours perhaps."""
-    for number, step in enumerate(recipe.steps, start=1):
-        if step.name in _ALWAYS_TRAIN and isinstance(step, Training) and step.minutes is None and step.epochs is None:
-            raise ValueError(
-                f"{recipe.name}, step {number}: {step.name} needs `share` (of --minutes), `minutes` or `epochs`."
-            )
-        if isinstance(step, Distill):
-            step.check_outside()
-        if isinstance(step, Quantize):
-            check_paths(step.name, "keep_float", detector.network, step.keep_float)
 
 
 def _check_apart(recipe: Recipe, splits: Mapping[str, Dataset]) -> None:
