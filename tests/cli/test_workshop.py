@@ -43,6 +43,14 @@ def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, 
     assert len(read_provenance(out)["data_sha256"]) == 64
 
 
+@pytest.mark.parametrize("words", [("--minutes", "nan"), ("--minutes", "0"), ("--seed", "-1")])
+def test_the_demo_draws_nothing_for_numbers_that_cannot_be(tmp_path: Path, words: tuple[str, str]) -> None:
+    done = helmlite_command("demo", "--out", tmp_path / "demo", *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"helmlite: {words[0]} must be")
+    assert not (tmp_path / "demo").exists()
+
+
 def test_finetune_writes_over_no_other_checkpoint(made: Path, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     save_checkpoint(load_checkpoint(made / "model"), precious, {"technique": "finetune", "seed": 0, "epochs": 40})
@@ -59,7 +67,8 @@ def test_finetune_writes_over_no_other_checkpoint(made: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["MODEL", "--data", "DATA", "--minutes", "inf"], "at least 1 epoch or some minutes; got None, inf"),
+        (["MODEL", "--data", "DATA", "--minutes", "1e308"], "at most those of a year; got None epochs, 1e+308 minutes"),
+        (["MODEL", "--data", "DATA", "--minutes", "inf"], "at most those of a year; got None epochs, inf minutes"),
         (["MODEL", "--data", "DATA", "--epochs", "1", "--input-size", "100"], "--input-size must be a multiple of 32"),
         (["none.pt", "--data", "DATA", "--epochs", "1"], "none.pt: no such file"),
         (["MODEL", "--data", "none.yaml", "--epochs", "1"], "none.yaml: no such file"),

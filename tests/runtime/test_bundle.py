@@ -170,7 +170,8 @@ def test_a_bundle_that_did_not_pass_its_gate_says_so_wherever_it_runs(
     predictor = BundlePredictor(
         replace(bundle, manifest=replace(bundle.manifest, metrics={"gate": verdict})), threads=1
     )
-    assert any(remark.startswith(said) for remark in predictor.remarks)
+    for opened in (predictor, predictor.in_real_use(), predictor.in_real_use(0.3).in_real_use()):
+        assert sum(remark.startswith(said) for remark in opened.remarks) == 1
 
 
 def test_open_predictor_verifies_a_bundle(make_bundle: MakeBundle, red: np.ndarray) -> None:

@@ -28,6 +28,37 @@ def test_manifest_survives_json(make_bundle: Callable[..., Bundle]) -> None:
     assert "未戴头盔" in text
 
 
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("name",), None),
+        (("metrics",), [1]),
+        (("input_size",), "320"),
+        (("input_size",), True),
+        (("provenance",), "mine"),
+        (("selection", "min_score"), "x"),
+        (("thresholds", "by_class"), ["0.5", "0.2"]),
+        (("classes", 0, "name"), 7),
+        (("files", "model.onnx", "size_bytes"), "x"),
+        (("stayed_float",), {}),
+    ],
+)
+def test_a_value_of_a_wrong_kind_is_one_line(
+    make_bundle: Callable[..., Bundle], place: tuple[str | int, ...], value: object
+) -> None:
+    bundle = make_bundle()
+    path = bundle.folder / "manifest.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    inner = values
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(values), encoding="utf-8")
+    with pytest.raises(BundleError, match="holds a value of a wrong kind") as caught:
+        read_bundle(bundle.folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_size_counts_only_what_the_runtime_loads(make_bundle: Callable[..., Bundle]) -> None:
     bundle = make_bundle()
     sizes = {name: (bundle.folder / name).stat().st_size for name in bundle.manifest.files}

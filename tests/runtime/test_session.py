@@ -65,6 +65,11 @@ def test_a_free_input_size_must_be_said(make_onnx: MakeOnnx) -> None:
     for runtime in RUNTIMES:
         with pytest.raises(ValueError, match="leaves the size of its input free: say it with --input-size"):
             open_session(path, runtime, 1)
+        for size in (100, 1_000_000, 0, -32):
+            with pytest.raises(
+                ValueError, match=f"--input-size must be a multiple of 32, from 32 to .*; got {size}|say it"
+            ):
+                open_session(path, runtime, 1, input_size=size)
         session = open_session(path, runtime, 1, input_size=96)
         assert session.input_size == 96
         assert session.run_named(planes(1.0, 0.0, 96))["scores"][0, 0, 0] == pytest.approx(0.9)

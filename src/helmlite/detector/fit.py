@@ -48,6 +48,7 @@ _RESERVE = 0.95  # share of the time that is planned for: the machine may have o
 _LONGEST_WARMUP = 0.25  # of all steps
 _LONGEST_CLOSE = 1 / 3  # of all epochs
 _MOMENTUM = 0.9
+_MOST_MINUTES = 366 * 24 * 60
 
 Evaluate = Callable[[Detector], float]  # higher is better
 
@@ -96,9 +97,12 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         if (self.epochs is not None and self.epochs < 1) or (
-            self.minutes is not None and not 0 < self.minutes < math.inf
+            self.minutes is not None and not 0 < self.minutes <= _MOST_MINUTES
         ):
-            raise ValueError(f"Training needs at least 1 epoch or some minutes; got {self.epochs}, {self.minutes}.")
+            raise ValueError(
+                "Training needs at least 1 epoch or some minutes, at most those of a year; "
+                f"got {self.epochs} epochs, {self.minutes} minutes."
+            )
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"Unknown optimizer '{self.optimizer}'; known are {', '.join(OPTIMIZERS)}.")
         is_rate = 0 < self.learning_rate < math.inf  # written so that nan is none; the same below

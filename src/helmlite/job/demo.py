@@ -9,7 +9,7 @@ from helmlite.data.scenes import write_scenes
 from helmlite.detector.detector import Log
 from helmlite.evaluate.report import RunReport
 from helmlite.job.compress import compress
-from helmlite.job.prepare import CompressSettings
+from helmlite.job.prepare import CompressSettings, check_numbers
 
 DRAWN = "The pictures of this demo are drawn by helmlite: they show how it works, and nothing about real streets."
 NEXT = "With your own: helmlite data check DATA.yaml, then helmlite compress MODEL.pt --data DATA.yaml --out DIR."
@@ -22,9 +22,6 @@ def demo(out: Path, minutes: float, seed: int, log: Log) -> RunReport:
     Goes on where an earlier demo in the same folder was stopped.
     """
     scenes = out / "scenes" / "data.yaml"
-    if not scenes.is_file():
-        log(f"drawing {_TRAIN + _VAL + _TEST} street scenes")
-        write_scenes(out / "scenes", train=_TRAIN, val=_VAL, test=_TEST, seed=seed + 1000)
     settings = CompressSettings(
         model=str(DEMO_WEIGHTS),
         data=scenes,
@@ -36,4 +33,8 @@ def demo(out: Path, minutes: float, seed: int, log: Log) -> RunReport:
         seed=seed,
         notes=(DRAWN, NEXT),
     )
+    check_numbers(settings)  # before minutes of drawing
+    if not scenes.is_file():
+        log(f"drawing {_TRAIN + _VAL + _TEST} street scenes")
+        write_scenes(out / "scenes", train=_TRAIN, val=_VAL, test=_TEST, seed=seed + 1000)
     return compress(settings, log)

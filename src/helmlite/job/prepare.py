@@ -93,7 +93,7 @@ class Prepared:
 
 def prepare(settings: CompressSettings) -> Prepared:
     """Reads model, data, recipe and target.  Raises ValueError, in one line, for whatever is wrong with them."""
-    _check_numbers(settings)
+    check_numbers(settings)
     training_device(settings.device)
     target = load_target(settings.target)
     recipe = load_recipe(settings.recipe, settings.minutes)
@@ -128,7 +128,8 @@ def prepare(settings: CompressSettings) -> Prepared:
     )
 
 
-def _check_numbers(settings: CompressSettings) -> None:
+def check_numbers(settings: CompressSettings) -> None:
+    """Raises ValueError for a number among the settings that cannot be."""
     for option, points in (("--max-drop", settings.max_drop), ("--max-recall-drop", settings.max_recall_drop)):
         if not 0 <= points < math.inf:
             raise ValueError(f"{option} is a loss in points and cannot be negative; got {points:g}.")

@@ -123,11 +123,11 @@ class BundlePredictor:
         self.bundle = bundle
         self.selection = selection or bundle.manifest.selection
         self.thresholds = thresholds
-        self.remarks = (*remarks, *_gate_remark(bundle.manifest))
+        self.remarks = tuple(remarks)
         self._adapt = adapt
         if session is None:
             session, found = _open_bundle(bundle, runtime, threads, precision)
-            self.remarks = (*self.remarks, *found)
+            self.remarks = (*remarks, *_gate_remark(bundle.manifest), *found)
         self.session = session
         if adapt is keep_outputs:  # a foreign graph was checked when it was described
             _check_outputs(bundle.manifest, session)

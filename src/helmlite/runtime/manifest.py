@@ -173,7 +173,38 @@ class Manifest:
             raise ValueError(f"The manifest holds a value of a wrong kind: {error}.") from error
 
 
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("name", "output_kind", "runtime", "precision", "target"), str),
+    **dict.fromkeys(("files", "runtime_files", "preprocessing", "selection", "metrics"), dict),
+    **dict.fromkeys(("quantization", "provenance", "layout", "thresholds"), dict),
+    **dict.fromkeys(("classes", "stayed_float"), list),
+    "input_size": int,
+}
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Raises TypeError for a value that is used long after the manifest was read, and is of a wrong kind."""
+    for key, kind in _KINDS.items():
+        _check_kind(key, values[key], kind)
+    for item in values["classes"]:
+        _check_kind("a class's name", item["name"], str)
+        _check_kind("a class's role", item["role"], str, type(None))
+    for path, item in values["files"].items():
+        _check_kind(f"sha256 of {path}", item["sha256"], str)
+        _check_kind(f"size_bytes of {path}", item["size_bytes"], int)
+    for key, value in values["selection"].items():
+        _check_kind(key, value, int, float)
+    for value in values["thresholds"]["by_class"]:
+        _check_kind("a threshold", value, int, float)
+
+
+def _check_kind(what: str, value: object, *kinds: type) -> None:
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise TypeError(f"{what} is {value!r}")
+
+
 def _from_json(values: Mapping[str, Any]) -> Manifest:
+    _check_kinds(values)
     return Manifest(
         name=values["name"],
         classes=tuple(Class(item["name"], item["role"]) for item in values["classes"]),

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helmlite.runtime.machine import usable_cores
+from helmlite.runtime.preprocess import check_input_size
 
 Planes = NDArray[np.float32]  # (1, 3, S, S) RGB in [0, 1]
 Shape = tuple["int | None", ...]  # None where the size is free
@@ -142,7 +143,10 @@ def _open_openvino(path: Path, threads: int, precision: str, input_size: int | N
     ]
     size = _square_size(path, inputs, "f32", input_size)
     if model.is_dynamic():
-        model.reshape([1, 3, size, size])
+        try:
+            model.reshape([1, 3, size, size])
+        except RuntimeError as error:
+            raise ValueError(f"OpenVINO cannot run {path.name} at {size} pixels: {_first_line(error)}") from error
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
     if precision != "default":
         settings["INFERENCE_PRECISION_HINT"] = "bf16" if precision in BF16_PRECISIONS else "f32"
@@ -184,8 +188,7 @@ def _square_size(path: Path, inputs: Sequence[tuple[str, Shape, str]], float_typ
         raise ValueError(f"{wanted}: its height and width differ.")
     if not sizes and input_size is None:
         raise ValueError(f"{path.name} leaves the size of its input free: say it with --input-size.")
-    size = sizes.pop() if sizes else input_size
-    assert size is not None
+    size = sizes.pop() if sizes else check_input_size(input_size or 0)
     if input_size is not None and input_size != size:
         raise ValueError(f"{path.name} takes {size} x {size} pixels, not {input_size}.")
     return size
