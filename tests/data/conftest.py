@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,19 @@ def write_picture() -> WritePicture:
         return image
 
     return write
+
+
+@pytest.fixture
+def badly_named(yolo_set: Path) -> Path:
+    """The YOLO set, the name of one of whose training pictures is in Latin-1; the path of that picture."""
+    image = yolo_set.parent / "images" / "train" / "train_3.jpg"
+    label = yolo_set.parent / "labels" / "train" / "train_3.txt"
+    name = os.fsdecode(b"caf\xe9.jpg")
+    try:
+        label.rename((label.parent / name).with_suffix(".txt"))
+        return image.rename(image.parent / name)
+    except OSError as error:
+        pytest.skip(f"this file system refuses names that are not UTF-8 ({error.strerror})")
 
 
 @pytest.fixture

@@ -4,9 +4,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from helmlite.data.check import CheckReport, check_dataset
+from helmlite.data.convert import convert_dataset
 from helmlite.data.findings import Finding
 
 WritePicture = Callable[..., object]
@@ -25,6 +28,12 @@ def label(yolo_set: Path, name: str, text: str) -> None:
     (yolo_set.parent / "labels" / name).with_suffix(".txt").write_text(text, encoding="utf-8")
 
 
+@pytest.fixture
+def coco_splits(tmp_path: Path, yolo_set: Path) -> Path:
+    """The YOLO set as COCO; its folder."""
+    return convert_dataset(yolo_set, "coco", tmp_path / "coco").folder
+
+
 def test_a_sound_set_has_statistics_and_only_one_warning(yolo_set: Path) -> None:
     seen: list[tuple[int, int]] = []
     report = check_dataset(yolo_set, progress=lambda done, total: seen.append((done, total)))
@@ -40,6 +49,7 @@ def test_a_sound_set_has_statistics_and_only_one_warning(yolo_set: Path) -> None
     ("line", "kind", "severity", "message"),
     [
         ("0 0.5 0.5 nan 0.1", "not-a-box", "error", "a number is not finite"),
+        ("0 1.7e308 0.5 0.1 0.1", "not-a-box", "error", "a number is beyond 1000000"),
         ("helmet", "not-a-box", "error", "not a row of numbers: 'helmet'"),
         ("5 0.5 0.5 0.1 0.1", "unknown-class", "error", "class 5, but data.yaml names 2 classes"),
         ("0 1.5 0.5 0.1 0.2", "box-outside", "error", "x 145 to 155, y 20 to 30"),
@@ -160,6 +170,66 @@ def test_boxes_of_a_missing_picture_are_checked_as_far_as_possible(tmp_path: Pat
     report = check_dataset(tmp_path)
     assert only(report, "box-without-area").line == 2
     assert only(report, "missing-picture").file.name == "a.jpg"
+
+
+def test_a_name_that_is_not_utf8_is_found_and_can_be_printed(badly_named: Path, yolo_set: Path) -> None:
+    (badly_named.parent.parent.parent / "labels/train" / badly_named.with_suffix(".txt").name).write_text("0 0.5\n")
+    report = check_dataset(yolo_set)
+    assert found(report, "name-not-utf8") == [("caf\\udce9.jpg", None, "its name is not UTF-8; rename it")]
+    assert only(report, "not-a-box").file.name == "caf\\udce9.txt"
+    assert report.misleads
+    json.dumps(report.to_json(), ensure_ascii=False).encode("utf-8")
+
+
+def test_a_number_of_classes_that_differs_from_the_names_is_a_warning(yolo_set: Path) -> None:
+    yolo_set.write_text("nc: 5\n" + yolo_set.read_text())
+    report = check_dataset(yolo_set)
+    item = only(report, "class-count-differs")
+    assert (item.severity, item.file.name) == ("warning", "data.yaml")
+    assert item.message == "'nc' says 5 classes, 'names' has 2; correct one of them"
+
+
+def test_a_picture_too_large_to_decode_is_one_finding(yolo_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (yolo_set.parent / "images/train/train_1.jpg").write_bytes(b"too large")
+    decode = cv2.imdecode
+
+    def refusing(encoded: np.ndarray, flags: int) -> np.ndarray:
+        if encoded.tobytes() == b"too large":
+            raise cv2.error("Validation failed: more pixels than CV_IO_MAX_IMAGE_PIXELS")
+        return decode(encoded, flags)
+
+    monkeypatch.setattr(cv2, "imdecode", refusing)
+    report = check_dataset(yolo_set)
+    assert only(report, "unreadable-picture").file.name == "train_1.jpg"
+    assert only(report, "unreadable-picture").message == "damaged, or too large to decode (9 bytes)"
+
+
+def test_coco_with_two_pictures_of_one_id_misleads(coco_splits: Path) -> None:
+    path = coco_splits / "annotations" / "instances_train.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values["images"][1]["id"] = values["images"][0]["id"]
+    path.write_text(json.dumps(values), encoding="utf-8")
+    report = check_dataset(coco_splits)
+    assert "image id 1 stands for two pictures (train_0.jpg, train_1.jpg)" in only(report, "split-unusable").message
+    assert [split.split for split in report.splits] == ["val", "test"]
+    assert report.misleads
+
+
+def test_coco_that_is_not_json_is_an_error_and_the_other_splits_are_checked(coco_splits: Path) -> None:
+    (coco_splits / "annotations" / "instances_val.json").write_text('{"images": [', encoding="utf-8")
+    report = check_dataset(coco_splits)
+    assert "not readable as JSON" in only(report, "split-unusable").message
+    assert [split.split for split in report.splits] == ["train", "test"]
+
+
+def test_coco_sizes_written_as_texts_are_the_pictures_own(coco_splits: Path) -> None:
+    path = coco_splits / "annotations" / "instances_train.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for image, width in zip(values["images"], ["100", 100.0, "99"]):
+        image["width"] = width
+    path.write_text(json.dumps(values), encoding="utf-8")
+    message = "it says that train_2.jpg is 99 x 50; the picture is 100 x 50"
+    assert only(check_dataset(coco_splits), "size-differs").message == message
 
 
 def test_the_report_is_json_with_the_worst_first(yolo_set: Path) -> None:

@@ -82,6 +82,10 @@ def test_a_name_without_a_split_is_train_and_nothing_else(coco_file: Path) -> No
         ({"bbox": None}, "annotation 2: 'bbox' must be four numbers"),
         ({"bbox": ["x", 1, 2, 3]}, "annotation 2: 'bbox' must be four numbers"),
         ({"bbox": [float("nan"), 1, 2, 3]}, "annotation 2: a number of the 'bbox' is not finite"),
+        ({"bbox": [1, 2, 1e300, 3]}, "annotation 2: a number of the 'bbox' is beyond 1000000"),
+        ({"bbox": [10**400, 1, 2, 3]}, "annotation 2: a number of the 'bbox' has hundreds of digits"),
+        ({"category_id": None}, "annotation 2: category None is not among"),
+        ({"category_id": True}, "annotation 2: category True is not among"),
     ],
 )
 def test_a_bad_annotation_is_named_with_its_line(coco_file: Path, change: dict[str, Any], message: str) -> None:
@@ -112,6 +116,42 @@ def test_a_bad_annotation_is_named_with_its_line(coco_file: Path, change: dict[s
             ' "categories": [{"id": 1, "name": "x"}, {"id": 2, "name": "x"}]}',
             "two categories have the same name",
         ),
+        (
+            '{"images": [{"id": 2, "file_name": "a.jpg"}, {"id": "2", "file_name": "b.jpg"}], "annotations": [],'
+            ' "categories": []}',
+            r"train\.json: image id 2 stands for two pictures \(a\.jpg, b\.jpg\); give each its own id",
+        ),
+        (
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": [],'
+            ' "categories": [{"id": 1, "name": "x"}, {"id": 1.0, "name": "y"}]}',
+            r"train\.json: category id 1 stands for two classes \(x, y\); give each its own id",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": null, "name": "x"}]}',
+            r"a category's 'id' must be a number or a text; 'x' has null",
+        ),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": [1], "name": "x"}, {"id": 2, "name": "y"}]}',
+            r"a category's 'id' must be a number or a text; 'x' has \[1\]",
+        ),
+        (
+            '{"images": [{"id": false, "file_name": "a.jpg"}], "annotations": [], "categories": []}',
+            "an image's 'id' must be a number or a text; image number 0 has false",
+        ),
+        (
+            '{"images": [{"id": NaN, "file_name": "a.jpg"}], "annotations": [], "categories": []}',
+            "image number 0 has NaN",
+        ),
+        (
+            r'{"images": [{"id": 1, "file_name": "a\u0000.jpg"}], "annotations": [], "categories": []}',
+            r"train\.json: image number 0 has the 'file_name' 'a\\x00\.jpg', which no file can be called",
+        ),
+        (
+            r'{"images": [{"id": 1, "file_name": "\ud800.jpg"}], "annotations": [], "categories": []}',
+            "image number 0 has the 'file_name' .* which no file can be called",
+        ),
+        (f'{{"images": [{"9" * 5000}], "annotations": [], "categories": []}}', r"train\.json: not readable as JSON"),
+        ("[" * 100_000, r"train\.json: not readable as JSON"),
     ],
 )
 def test_what_is_not_coco_says_so(coco_file: Path, text: str, message: str) -> None:
@@ -127,6 +167,58 @@ def test_annotations_of_no_picture_are_strays(coco_file: Path) -> None:
     assert [str(item).rpartition("/")[2] for item in coco_strays(coco_file)] == [
         "instances_train.json:1: annotation 2: no picture with id 70"
     ]
+
+
+@pytest.mark.parametrize("as_written", [str, float, lambda value: f"{value}.0"])
+def test_ids_of_another_json_type_are_the_same_ids(coco_file: Path, as_written: Callable[[int], object]) -> None:
+    before = [(sample.boxes_xyxy.tolist(), sample.labels.tolist()) for sample in load_dataset(coco_file)]
+    changed = content()
+    for annotation in changed["annotations"]:
+        annotation["id"] = as_written(annotation["id"])
+        annotation["image_id"] = as_written(annotation["image_id"])
+        annotation["category_id"] = as_written(annotation["category_id"])
+    text = json.dumps(changed, indent=1)
+    coco_file.write_text(text, encoding="utf-8")
+    assert [(sample.boxes_xyxy.tolist(), sample.labels.tolist()) for sample in load_dataset(coco_file)] == before
+    assert coco_strays(coco_file) == ()
+    lines = open_split(coco_file, "train").read(0).lines.tolist()
+    assert [text.splitlines()[line - 1].strip() for line in lines] == [
+        f'"id": {json.dumps(as_written(number))},' for number in (1, 2)
+    ]
+
+
+def test_the_same_picture_listed_twice_is_not_two_pictures(coco_file: Path) -> None:
+    changed = content()
+    changed["images"].append(changed["images"][0])
+    coco_file.write_text(json.dumps(changed), encoding="utf-8")
+    assert [len(sample.labels) for sample in load_dataset(coco_file)] == [2, 0, 2]
+
+
+def test_ids_of_digits_number_the_classes_as_numbers_do(coco_file: Path) -> None:
+    changed = content()
+    changed["categories"] = [{"id": "12", "name": "no_helmet"}, {"id": "3", "name": "helmet"}]
+    coco_file.write_text(json.dumps(changed), encoding="utf-8")
+    assert [item.name for item in load_dataset(coco_file).classes] == ["helmet", "no_helmet"]
+
+
+def test_annotations_of_no_picture_at_all_are_refused(coco_file: Path) -> None:
+    changed = content()
+    for annotation in changed["annotations"]:
+        annotation["image_id"] = f"img{annotation['image_id']}"
+    coco_file.write_text(json.dumps(changed), encoding="utf-8")
+    expected = r"train\.json: none of its 2 annotations belongs to a picture: the 'image_id' img7 and so on .* \(7 and"
+    with pytest.raises(ValueError, match=expected):
+        load_dataset(coco_file)
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"), [("80", (80, 60)), (80.0, (80, 60)), (None, None), ("wide", None), (0, None), (True, None)]
+)
+def test_a_size_may_be_written_as_text(coco_file: Path, width: object, expected: tuple[int, int] | None) -> None:
+    changed = content()
+    changed["images"][0].update(width=width)
+    coco_file.write_text(json.dumps(changed), encoding="utf-8")
+    assert open_split(coco_file, "train").read(0).stated_size == expected
 
 
 def test_lines_are_those_of_the_annotations_wherever_the_lists_stand(coco_file: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -81,6 +82,55 @@ def test_what_cannot_be_read_is_left_out_and_named(tmp_path: Path, yolo_set: Pat
     written = convert_dataset(yolo_set, "coco", tmp_path / "out")
     assert written.pictures["val"] == 1
     assert len(written.skipped) == 1 and "val_0.jpg: not a readable picture" in written.skipped[0]
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc"])
+def test_annotations_of_no_picture_are_named_and_ids_may_be_texts(tmp_path: Path, yolo_set: Path, to: str) -> None:
+    coco = convert_dataset(yolo_set, "coco", tmp_path / "coco").folder
+    path = coco / "annotations" / "instances_train.json"
+    values = json.loads(path.read_text(encoding="utf-8"))
+    for annotation in values["annotations"]:
+        annotation["image_id"] = str(annotation["image_id"])
+    for annotation in values["annotations"][:3]:
+        annotation["image_id"] = "gone"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    written = convert_dataset(coco, to, tmp_path / "out")
+    assert written.pictures == {"train": 6, "val": 2, "test": 2}
+    assert written.skipped == (f"{path}: annotation 1: no picture with id gone (and 2 more like this)",)
+    assert sum(len(sample.labels) for sample in load_dataset(tmp_path / "out", "train")) == 12 - 3
+
+
+def test_label_files_of_no_picture_are_named(tmp_path: Path, yolo_set: Path) -> None:
+    stray = yolo_set.parent / "labels" / "val" / "lost.txt"
+    stray.write_text("0 0.5 0.5 0.1 0.1\n")
+    assert convert_dataset(yolo_set, "voc", tmp_path / "out").skipped == (f"{stray}: no picture 'lost' for it",)
+
+
+def test_coco_none_of_whose_annotations_has_a_picture_is_refused(tmp_path: Path, yolo_set: Path) -> None:
+    coco = convert_dataset(yolo_set, "coco", tmp_path / "coco").folder
+    path = coco / "annotations" / "instances_val.json"
+    path.write_text(path.read_text(encoding="utf-8").replace('"image_id": ', '"image_id": 9'), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"instances_val\.json: none of its 4 annotations belongs to a picture"):
+        convert_dataset(coco, "yolo", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc", "coco"])
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_written(
+    tmp_path: Path, yolo_set: Path, badly_named: Path, to: str
+) -> None:
+    assert badly_named.is_file()
+    with pytest.raises(ValueError, match=r"images/train/caf\\udce9\.jpg: its name is not UTF-8; rename it\.$"):
+        convert_dataset(yolo_set, to, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc", "coco"])
+def test_numbers_that_no_picture_reaches_are_skipped(tmp_path: Path, yolo_set: Path, to: str) -> None:
+    (yolo_set.parent / "labels/train/train_3.txt").write_text("0 1e300 0.5 0.1 0.1\n")
+    written = convert_dataset(yolo_set, to, tmp_path / "out")
+    assert written.pictures["train"] == 5
+    assert "train_3.txt:1: a number is beyond 1000000" in written.skipped[0]
 
 
 @pytest.mark.parametrize("to", ["yolo", "voc", "coco"])

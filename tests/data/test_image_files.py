@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -68,7 +69,17 @@ def test_a_thumbnail_with_an_end_of_its_own_does_not_make_a_cut_file_whole() -> 
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not a picture", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x01", b"\x89PNG\r\n\x1a\n"]
+    "content",
+    [
+        b"",
+        b"not a picture",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe0\x00\x01",
+        b"\x89PNG\r\n\x1a\n",
+        encoded(".png")[:16],
+        encoded(".png")[:20],
+        encoded(".png")[:23],
+    ],
 )
 def test_nonsense_has_no_size_and_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     assert size_from_header(content) is None
@@ -76,6 +87,33 @@ def test_nonsense_has_no_size_and_cannot_be_read(tmp_path: Path, content: bytes)
     path.write_bytes(content)
     with pytest.raises(UnreadableImageError, match=r"broken\.jpg: (not a readable picture|the picture is cut off)"):
         image_size(path)
+
+
+def test_a_header_that_claims_more_than_can_be_decoded(tmp_path: Path) -> None:
+    png = encoded(".png")
+    header = b"IHDR" + struct.pack(">II", 60000, 60000) + png[24:29]
+    path = tmp_path / "huge.png"
+    path.write_bytes(png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:])
+    expected = rf"huge\.png: damaged, or too large to decode \({len(png)} bytes, 60000 x 60000 pixels by its header\)"
+    with pytest.raises(UnreadableImageError, match=expected):
+        read_image(path)
+
+
+def test_a_picture_for_which_there_is_no_memory_is_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    path = tmp_path / "a.bmp"
+    path.write_bytes(encoded(".bmp"))
+    monkeypatch.setattr(cv2, "imdecode", full)
+    with pytest.raises(UnreadableImageError, match=r"a\.bmp: damaged, or too large to decode \(\d+ bytes\)"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_unreadable(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnreadableImageError, match="no file can have this name"):
+        read_image(tmp_path / name)
 
 
 def test_a_missing_picture_is_unreadable(tmp_path: Path) -> None:

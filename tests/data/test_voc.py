@@ -130,6 +130,9 @@ def test_a_broken_file_is_named_when_it_is_asked_for_and_not_before(voc_set: Pat
     assert (
         read_voc_file(voc_set / "annotations" / "b.xml").problems[0].message == "a number of the <bndbox> is not finite"
     )
+    (voc_set / "annotations" / "b.xml").write_text(xml([("helmet", 1, 1, "1e300", 5)]))
+    (problem,) = read_voc_file(voc_set / "annotations" / "b.xml").problems
+    assert problem.message == "a number of the <bndbox> is beyond 1000000, farther than any picture reaches"
 
 
 def test_a_missing_picture_is_unreadable_when_read(voc_set: Path) -> None:

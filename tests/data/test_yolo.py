@@ -99,6 +99,8 @@ def test_no_label_file_or_an_empty_one_means_no_boxes(yolo_set: Path) -> None:
         ("helmet 0.5 0.5 0.1 0.1", r"train_0\.txt:2: not a row of numbers: 'helmet 0\.5"),
         ("0 nan 0.5 0.1 0.1", r"train_0\.txt:2: a number is not finite"),
         ("0 inf 0.5 0.1 0.1", r"train_0\.txt:2: a number is not finite"),
+        ("0 1e300 0.5 0.1 0.1", r"train_0\.txt:2: a number is beyond 1000000, farther than any picture reaches"),
+        ("0 0.1 -1.7e308 0.5 0.4 0.3 0.8", r"train_0\.txt:2: a number is beyond 1000000"),
         ("2 0.5 0.5 0.1 0.1", r"train_0\.txt:2: class 2, but data\.yaml names 2 classes"),
         ("-1 0.5 0.5 0.1 0.1", r"train_0\.txt:2: class -1"),
         ("0.5 0.5 0.5 0.1 0.1", r"train_0\.txt:2: class 0\.5"),
@@ -127,7 +129,14 @@ def test_a_missing_picture_with_labels_is_unreadable(yolo_set: Path) -> None:
         ("names: [a]\nval: images/val\n", "no split 'train'; it has val"),
         ("train: images/train\n", "needs 'names'"),
         ("- a\n- b\n", "needs 'names'"),
-        ("names: [a\n", "not readable as YAML"),
+        ("names: [a\n", r"data\.yaml:2: not readable as YAML \(expected ',' or ']'"),
+        (
+            "names:\n\t- a\n",
+            r"data\.yaml:2: not readable as YAML \(found character '\\t' that cannot start any token\)",
+        ),
+        ("names: a\0b\n", r"data\.yaml: not readable as YAML \(unacceptable character"),
+        ("names: [a]\ntrain: 2024-13-45\n", r"data\.yaml: not readable as YAML \(month must be in 1\.\.12\)"),
+        ("[" * 3000, r"data\.yaml: not readable as YAML \(maximum recursion depth"),
         ("names: {0: a, 2: b}\ntrain: images/train\n", "numbered 0, 1, 2"),
         ("names: {}\ntrain: images/train\n", "must be a list or a mapping"),
         ("names: [a, a]\ntrain: images/train\n", "holds a name twice"),
@@ -153,6 +162,22 @@ def test_labels_without_a_picture_are_strays(yolo_set: Path) -> None:
     (yolo_set.parent / "labels" / "val" / "lost.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     (yolo_set.parent / "labels" / "val" / "classes.txt").write_text("helmet\n")
     assert [(item.kind, item.file.name) for item in yolo_strays(yolo_set)] == [("label-without-picture", "lost.txt")]
+
+
+@pytest.mark.parametrize(("stated", "said"), [("5", ["5"]), ("two", ["two"]), ("2", []), ("'2'", []), ("", [])])
+def test_a_number_of_classes_that_differs_from_the_names_is_told(yolo_set: Path, stated: str, said: list[str]) -> None:
+    yolo_set.write_text(f"nc: {stated}\ntrain: images/train\nnames: [helmet, no_helmet]\n")
+    assert [(item.kind, item.file, item.message) for item in yolo_strays(yolo_set)] == [
+        ("class-count-differs", yolo_set, f"'nc' says {word} classes, 'names' has 2; correct one of them")
+        for word in said
+    ]
+
+
+def test_a_listed_name_that_no_file_can_have_is_refused(yolo_set: Path) -> None:
+    (yolo_set.parent / "list.txt").write_text("images/train/a\0b.jpg\n")
+    yolo_set.write_text("train: list.txt\nnames: [helmet, no_helmet]\n")
+    with pytest.raises(ValueError, match=r"the split 'train' names the picture 'a\\x00b\.jpg', which no file can"):
+        load_dataset(yolo_set)
 
 
 def test_groups_come_from_meta_csv(yolo_set: Path) -> None:

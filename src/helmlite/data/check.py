@@ -16,7 +16,7 @@ from helmlite.data.check_boxes import box_findings
 from helmlite.data.dataset import UnreadableImageError, read_image
 from helmlite.data.duplicates import Fingerprint, find_duplicates, fingerprint
 from helmlite.data.findings import Finding, finding
-from helmlite.data.labels import SPLITS, Labels, SplitFiles
+from helmlite.data.labels import SPLITS, Labels, SplitFiles, is_utf8
 from helmlite.data.load import format_of, open_split, splits_of, strays_of
 from helmlite.data.roles import Class, with_roles
 
@@ -147,6 +147,8 @@ def _look_at(files: SplitFiles, index: int) -> _Picture:
 
 def _picture_findings(picture: _Picture, classes: tuple[Class, ...]) -> Iterator[Finding]:
     labels = picture.labels
+    if not is_utf8(picture.path):
+        yield finding("name-not-utf8", picture.path, "its name is not UTF-8; rename it")
     if picture.size is None:
         kind = "unreadable-picture" if picture.path.exists() else "missing-picture"
         yield finding(kind, picture.path, picture.problem)

@@ -6,14 +6,13 @@ Crowd regions are left out: no detector is asked to find them one by one.
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from helmlite.data.dataset import Dataset, Sample
 from helmlite.data.labels import (
@@ -22,13 +21,16 @@ from helmlite.data.labels import (
     Problem,
     Row,
     SplitFiles,
+    can_name_a_file,
     dataset_from_files,
     labels_of_rows,
+    number_fault,
     read_text,
 )
 
 _SPLIT_WORD = re.compile(r"(?<![a-z])(train|validation|valid|val|test)(?![a-z])", re.IGNORECASE)
-_ID = re.compile(r'"id"\s*:\s*(-?\d+|"[^"\\]*")')
+_ID = re.compile(r'"id"\s*:\s*(-?\d+(?:\.\d+)?|"[^"\\]*")')
+_WHOLE_NUMBER = re.compile(r"(-?[0-9]{1,30})(?:\.0*)?")
 _GROUP_KEYS = ("group", "video_id", "scene")
 
 
@@ -63,7 +65,9 @@ def open_coco(source: Path, split: str) -> SplitFiles:
     if not content["images"]:
         raise ValueError(f"{path}: the split '{split}' has no pictures.")
     images = [_checked_image(path, index, image) for index, image in enumerate(content["images"])]
-    categories = sorted(content["categories"], key=lambda item: (isinstance(item["id"], str), item["id"]))
+    _check_one_each(path, "image", "pictures", [(image["id"], image["file_name"]) for image in images])
+    _check_one_each(path, "category", "classes", [(item["id"], item["name"]) for item in content["categories"]])
+    categories = sorted(content["categories"], key=lambda item: (isinstance(_key(item["id"]), str), _key(item["id"])))
     number = {_key(item["id"]): index for index, item in enumerate(categories)}
     names = tuple(str(item["name"]) for item in categories)
     if len(set(names)) != len(names):
@@ -72,6 +76,7 @@ def open_coco(source: Path, split: str) -> SplitFiles:
     for annotation in content["annotations"]:
         if not annotation.get("iscrowd"):
             annotations_of[_key(annotation.get("image_id"))].append(annotation)
+    _check_some_belong(path, images, annotations_of)
     line_of = _lines_of(text)
     paths = tuple(_image_path(path, split, str(image["file_name"])) for image in images)
 
@@ -86,18 +91,20 @@ def open_coco(source: Path, split: str) -> SplitFiles:
                 kind = "unknown-class" if row.startswith("category") else "not-a-box"
                 message = f"annotation {annotation.get('id')}: {row}"
                 problems.append(Problem(kind, path, line or None, message))
-        width, height = images[index].get("width"), images[index].get("height")
-        return labels_of_rows(rows, path, problems, stated_size=(width, height) if width and height else None)
+        return labels_of_rows(rows, path, problems, stated_size=_stated_size(images[index]))
 
     groups = tuple(_group(image) for image in images)
     return SplitFiles(source, split, names, paths, read, groups if any(groups) else ())
 
 
 def coco_strays(source: Path) -> tuple[Problem, ...]:
-    """Annotations whose picture is not among the images."""
+    """Annotations whose picture is not among the images.  A file that is not COCO has none: it cannot be opened."""
     strays = []
     for path in _files(source).values():
-        content, text = _read(path)
+        try:
+            content, text = _read(path)
+        except ValueError:
+            continue
         known, line_of = {_key(image.get("id")) for image in content["images"]}, _lines_of(text)
         for annotation in content["annotations"]:
             if _key(annotation.get("image_id")) not in known:
@@ -190,7 +197,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
     text = read_text(path)
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no JSON; a number of thousands of digits; thousands of brackets
         raise ValueError(f"{path}: not readable as JSON ({error}).") from error
     keys = ("images", "annotations", "categories")
     missing = [key for key in keys if not isinstance(content, dict) or not isinstance(content.get(key), list)]
@@ -202,13 +209,46 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{path}: images, annotations and categories must be lists of objects.")
     if not all({"id", "name"} <= set(item) for item in content["categories"]):
         raise ValueError(f"{path}: a category needs 'id' and 'name'.")
+    for item in content["categories"]:
+        if not _is_id(item["id"]):
+            got = json.dumps(item["id"])[:60]
+            raise ValueError(f"{path}: a category's 'id' must be a number or a text; '{item['name']}' has {got}.")
     return content, text
 
 
 def _checked_image(path: Path, index: int, image: dict[str, Any]) -> dict[str, Any]:
     if "id" not in image or not image.get("file_name"):
         raise ValueError(f"{path}: image number {index} needs 'id' and 'file_name'.")
+    if not _is_id(image["id"]):
+        got = json.dumps(image["id"])[:60]
+        raise ValueError(f"{path}: an image's 'id' must be a number or a text; image number {index} has {got}.")
+    if not can_name_a_file(str(image["file_name"])):
+        name = repr(image["file_name"])
+        raise ValueError(f"{path}: image number {index} has the 'file_name' {name}, which no file can be called.")
     return image
+
+
+def _check_one_each(path: Path, what: str, things: str, entries: Sequence[tuple[Any, Any]]) -> None:
+    """Raises ValueError where one id stands for two things: the boxes of both would go to either."""
+    first: dict[Any, str] = {}
+    for own_id, name in entries:
+        earlier = first.setdefault(_key(own_id), str(name))
+        if earlier != str(name):
+            raise ValueError(
+                f"{path}: {what} id {_key(own_id)} stands for two {things} ({earlier}, {name}); give each its own id."
+            )
+
+
+def _check_some_belong(
+    path: Path, images: Sequence[dict[str, Any]], annotations_of: Mapping[Any, Sequence[Any]]
+) -> None:
+    """Raises ValueError where there are annotations and none is of a picture: each would seem to have no box."""
+    if annotations_of and not any(_key(image["id"]) in annotations_of for image in images):
+        count, some = sum(map(len, annotations_of.values())), next(iter(annotations_of))
+        raise ValueError(
+            f"{path}: none of its {count} annotations belongs to a picture: the 'image_id' {some} and so on are not "
+            f"among the images' ids ({_key(images[0]['id'])} and so on); correct either."
+        )
 
 
 def _row(annotation: dict[str, Any], number: Mapping[Any, int]) -> tuple[tuple[float, float, float, float], int] | str:
@@ -218,8 +258,10 @@ def _row(annotation: dict[str, Any], number: Mapping[Any, int]) -> tuple[tuple[f
         left, top, width, height = (float(value) for value in box or ())
     except (TypeError, ValueError):
         return f"'bbox' must be four numbers; got {str(box)[:60]}"
-    if not np.isfinite([left, top, width, height]).all():
-        return "a number of the 'bbox' is not finite"
+    except OverflowError:
+        return "a number of the 'bbox' has hundreds of digits"
+    if fault := number_fault((left, top, width, height)):
+        return f"a number of the 'bbox' {fault}"
     if _key(category) not in number:
         return f"category {category} is not among the categories"
     return (left, top, left + width, top + height), number[_key(category)]
@@ -231,13 +273,31 @@ def _lines_of(text: str) -> dict[Any, int]:
     found: dict[Any, int] = {}
     for match in _ID.finditer(text, max(text.find('"annotations"'), 0)):
         # lists that come after the annotations have ids too: the first of equal ones is the annotation's
-        found.setdefault(json.loads(match.group(1)), bisect_right(ends, match.start()) + 1)
+        found.setdefault(_key(json.loads(match.group(1))), bisect_right(ends, match.start()) + 1)
     return found
 
 
 def _key(value: Any) -> Any:
-    """An id as a dictionary's key, whatever a file put there."""
+    """An id as a dictionary's key, whatever a file put there: 5, 5.0 and "5" are one, as tables write either."""
+    if isinstance(value, bool):
+        return repr(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and (whole := _WHOLE_NUMBER.fullmatch(value)):
+        return int(whole.group(1))
     return value if isinstance(value, (int, str)) else repr(value)
+
+
+def _is_id(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _stated_size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Width and height where both are whole numbers, be they written as texts."""
+    width, height = _key(image.get("width")), _key(image.get("height"))
+    return (width, height) if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0 else None
 
 
 def _group(image: dict[str, Any]) -> str | None:

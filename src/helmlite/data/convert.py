@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from helmlite.data.coco import write_coco
 from helmlite.data.dataset import Dataset, Sample, image_size
-from helmlite.data.load import load_dataset, readable, splits_of
+from helmlite.data.labels import as_utf8
+from helmlite.data.load import format_of, load_dataset, readable, splits_of, strays_of
 from helmlite.data.voc import write_voc_file
 from helmlite.data.yolo import write_yolo_config, write_yolo_labels
 
@@ -25,7 +27,10 @@ FORMATS = ("yolo", "voc", "coco")
 
 @dataclass(frozen=True)
 class Written:
-    """What a data set on disk holds now.  skipped: "path: why" of each picture that could not be read."""
+    """What a data set on disk holds now.
+
+    skipped: "path: why" of each picture that could not be read, and of each file with labels of no picture
+    """
 
     folder: Path
     pictures: Mapping[str, int]
@@ -52,7 +57,7 @@ def convert_dataset(source: Path | str, to: str, out: Path) -> Written:
     for split in splits_of(source):
         splits[split], problems = readable(load_dataset(source, split))
         skipped += problems
-    return write_dataset(splits, to, out, skipped)
+    return write_dataset(splits, to, out, [*skipped, *_strays(source)])
 
 
 def write_dataset(splits: Mapping[str, Dataset], to: str, out: Path, skipped: Sequence[str] = ()) -> Written:
@@ -81,6 +86,17 @@ def check_output(out: Path, to: str) -> None:
         raise ValueError(f"{out}: the folder is not empty; give --out a new folder.")
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out}: a file; give --out a new folder.")
+
+
+def _strays(source: Path | str) -> Iterator[str]:
+    """One line for each label file with labels of pictures that are not there."""
+    if format_of(source) == "voc":  # whose readers start from the label files: they have skipped those pictures
+        return
+    strays = [item for item in strays_of(source) if item.kind == "label-without-picture"]
+    for file, own in groupby(strays, key=lambda item: item.file):
+        first, *others = own
+        more = f" (and {len(others)} more like this)" if others else ""
+        yield as_utf8(f"{file}: {first.message}{more}")
 
 
 def _entries(splits: Mapping[str, Dataset]) -> dict[str, list[_Entry]]:

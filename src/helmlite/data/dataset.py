@@ -17,7 +17,7 @@ from helmlite.detections import Detections, Image
 
 
 class UnreadableImageError(ValueError):
-    """An image file is missing, empty, truncated or of an unknown format."""
+    """An image file is missing, empty, truncated, of an unknown format, or larger than can be decoded."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,15 @@ def read_image(path: Path) -> Image:
     encoded = _content(path)
     if is_truncated(encoded):
         raise UnreadableImageError(f"{path}: the picture is cut off, its end is missing ({len(encoded)} bytes)")
-    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
-    if decoded is None:
-        raise UnreadableImageError(f"{path}: not a readable picture ({len(encoded)} bytes)")
-    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR) if encoded else None
+        if decoded is not None:
+            return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    except (cv2.error, MemoryError) as error:
+        size = size_from_header(encoded)
+        told = f", {size[0]} x {size[1]} pixels by its header" if size else ""
+        raise UnreadableImageError(f"{path}: damaged, or too large to decode ({len(encoded)} bytes{told})") from error
+    raise UnreadableImageError(f"{path}: not a readable picture ({len(encoded)} bytes)")
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -140,3 +145,5 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()  # cv2.imread fails on non-ASCII paths on some systems
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UnreadableImageError(f"{str(path)!r}: no file can have this name") from error

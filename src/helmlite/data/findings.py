@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from helmlite.data.labels import as_utf8
+
 # error: a run on this data would be misled; warning: worth a look; note: good to know
 SEVERITY_OF = {
     "missing-picture": "error",
     "unreadable-picture": "error",
+    "name-not-utf8": "error",
     "not-a-box": "error",
     "unknown-class": "error",
     "box-outside": "error",
@@ -25,6 +28,7 @@ SEVERITY_OF = {
     "doubled-box": "warning",
     "no-label-file": "warning",
     "label-without-picture": "warning",
+    "class-count-differs": "warning",
     "picture-without-labels": "warning",
     "listed-twice": "warning",
     "scene-across-splits": "warning",
@@ -50,5 +54,5 @@ class Finding:
 
 
 def finding(kind: str, file: Path, message: str, line: int | None = None) -> Finding:
-    """A finding of this kind, as bad as that kind is."""
-    return Finding(SEVERITY_OF[kind], kind, file, line, message)
+    """A finding of this kind, as bad as that kind is; it can be printed, whatever letters the file's name has."""
+    return Finding(SEVERITY_OF[kind], kind, Path(as_utf8(str(file))), line, as_utf8(message))

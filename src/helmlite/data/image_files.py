@@ -19,6 +19,8 @@ def size_from_header(content: bytes) -> tuple[int, int] | None:
     if content.startswith(_JPEG_START):
         return _jpeg_size(content)
     if content.startswith(_PNG_START) and content[12:16] == b"IHDR" and b"eXIf" not in content[:4096]:
+        if len(content) < 24:  # cut off before its width and height end
+            return None
         width, height = struct.unpack(">II", content[16:24])
         return width, height
     return None

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import codecs
 import csv
+import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from helmlite.data.roles import with_roles
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 SPLITS = ("train", "val", "test")
+_LARGEST_NUMBER = 1_000_000  # of a box, in pixels or parts of a picture: beyond it are slips, and numbers that overflow
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,23 @@ class SplitFiles:
     read: Callable[[int], Labels] = field(repr=False)
     groups: tuple[str | None, ...] = ()
 
+    def __post_init__(self) -> None:
+        for path in self.image_paths:
+            if not can_name_a_file(str(path)):
+                raise ValueError(
+                    f"{self.source}: the split '{self.split}' names the picture {path.name!r}, "
+                    "which no file can be called; correct the name."
+                )
+
 
 def dataset_from_files(files: SplitFiles, roles: Mapping[str, str] | None = None) -> Dataset:
     """The split as a data set: labels are read when first asked for, and kept.
 
     `load` raises ValueError with file and line for a label that is not a box, and UnreadableImageError where the
     picture's size is needed and cannot be had.
+    Raises ValueError where a picture's name is not UTF-8: no list, label file or report could name it.
     """
+    _check_names(files)
     kept: dict[int, Sample] = {}
 
     def load(index: int) -> Sample:
@@ -110,6 +123,45 @@ def _sample(files: SplitFiles, index: int) -> Sample:
     size = image_size(image_path) if labels.in_parts and len(labels.labels) else (1, 1)
     boxes = labels.in_pixels(size).astype(np.float32)
     return Sample(image_path, boxes, labels.labels, files.groups[index] if files.groups else None)
+
+
+def _check_names(files: SplitFiles) -> None:
+    wrong = [path for path in files.image_paths if not is_utf8(path)]
+    if wrong:
+        others = f" (and {len(wrong) - 1} more, which `helmlite data check` names)" if len(wrong) > 1 else ""
+        raise ValueError(f"{as_utf8(str(wrong[0]))}: its name is not UTF-8; rename it{others}.")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether the path's name can be written as UTF-8; bytes of another encoding on the disk cannot."""
+    return as_utf8(str(path)) == str(path)
+
+
+def as_utf8(text: str) -> str:
+    r"""The text with all that UTF-8 cannot hold spelled out.
+
+    >>> as_utf8("头\udcff.jpg")
+    '头\\udcff.jpg'
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def can_name_a_file(name: str) -> bool:
+    """Whether a file could be called so, whether there is one or not."""
+    try:
+        return b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a pair of UTF-16, as JSON can hold it
+        return False
+
+
+def number_fault(numbers: Iterable[float]) -> str | None:
+    """What is wrong with a number of a box, after "a number ..."; None where nothing is."""
+    for number in numbers:
+        if not math.isfinite(number):
+            return "is not finite"
+        if abs(number) > _LARGEST_NUMBER:
+            return f"is beyond {_LARGEST_NUMBER}, farther than any picture reaches"
+    return None
 
 
 def read_text(path: Path) -> str:

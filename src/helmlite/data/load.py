@@ -48,7 +48,7 @@ def splits_of(source: Path | str) -> tuple[str, ...]:
 
 
 def strays_of(source: Path | str) -> tuple[Problem, ...]:
-    """Labels of a data set that belong to no picture, and pictures that were forgotten."""
+    """Labels of a data set that belong to no picture, pictures that were forgotten, classes that were miscounted."""
     path, kind = _recognized(source)
     return {"yolo": yolo_strays, "voc": voc_strays, "coco": coco_strays}[kind](path)
 

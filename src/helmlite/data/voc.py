@@ -28,6 +28,7 @@ from helmlite.data.labels import (
     groups_of,
     is_picture,
     labels_of_rows,
+    number_fault,
     read_text,
 )
 
@@ -273,8 +274,8 @@ def _object(item: ElementTree.Element) -> VocObject | str:
         left, top, right, bottom = (float(box.findtext(key) or "") for key in ("xmin", "ymin", "xmax", "ymax"))
     except ValueError:
         return "a <bndbox> whose xmin, ymin, xmax, ymax are not all numbers"
-    if not all(map(math.isfinite, (left, top, right, bottom))):
-        return "a number of the <bndbox> is not finite"
+    if fault := number_fault((left, top, right, bottom)):
+        return f"a number of the <bndbox> {fault}"
     return VocObject(name, (left - 1, top - 1, right, bottom), int(item.attrib[_LINE]))
 
 

@@ -26,6 +26,7 @@ from helmlite.data.labels import (
     groups_of,
     is_picture,
     labels_of_rows,
+    number_fault,
     read_text,
 )
 
@@ -34,19 +35,21 @@ _OTHER_KEYS = {"val": ("valid", "validation")}
 
 @dataclass(frozen=True)
 class YoloConfig:
-    """What a `data.yaml` says.  splits: name -> the folders and list files that make it up, as absolute paths."""
+    """What a `data.yaml` says.
+
+    splits: name -> the folders and list files that make it up, as absolute paths
+    stated_count: its `nc`, the number of classes, as it stands there; None where it has none
+    """
 
     path: Path
     names: tuple[str, ...]
     splits: Mapping[str, tuple[Path, ...]]
+    stated_count: object = None
 
 
 def read_yolo_config(path: Path) -> YoloConfig:
     """The class names and splits of a `data.yaml`.  Raises ValueError where it is not one."""
-    try:
-        content = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
+    content = _parsed(path, read_text(path))
     if not isinstance(content, dict) or "names" not in content:
         raise ValueError(f"{path}: a YOLO data.yaml needs 'names' (class names) and 'train', 'val' or 'test'.")
     root = _root(path, content.get("path"))
@@ -55,7 +58,7 @@ def read_yolo_config(path: Path) -> YoloConfig:
         entry = next((content[key] for key in (split, *_OTHER_KEYS.get(split, ())) if content.get(key)), None)
         if entry:
             splits[split] = tuple(_place(root, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
-    return YoloConfig(path, _names(path, content["names"]), splits)
+    return YoloConfig(path, _names(path, content["names"]), splits, content.get("nc"))
 
 
 def load_yolo(path: Path, split: str, roles: Mapping[str, str] | None = None) -> Dataset:
@@ -123,7 +126,9 @@ def label_path_of(image_path: Path) -> Path:
 
 
 def yolo_strays(path: Path) -> tuple[Problem, ...]:
-    """Label files, in the folders where labels are looked for, whose picture does not exist."""
+    """Label files, in the folders where labels are looked for, whose picture does not exist, and an `nc` that counts
+    other classes than the names do.
+    """
     config = read_yolo_config(path)
     lists = {entry for entries in config.splits.values() for entry in entries if entry.exists()}
     images = {image for entry in lists for image in _images_of(entry)}
@@ -131,6 +136,9 @@ def yolo_strays(path: Path) -> tuple[Problem, ...]:
     on_disk = {item.with_suffix("") for folder in {image.parent for image in images} for item in _pictures_in(folder)}
     image_folder_of = {label_path_of(image).parent: image.parent for image in images}
     strays = []
+    if config.stated_count is not None and str(config.stated_count) != str(len(config.names)):
+        message = f"'nc' says {config.stated_count} classes, 'names' has {len(config.names)}; correct one of them"
+        strays.append(Problem("class-count-differs", path, None, message))
     for label_folder, image_folder in sorted(image_folder_of.items()):
         for label in sorted(label_folder.glob("*.txt")) if label_folder.is_dir() else ():
             if label in listed or label in lists or label.name == "classes.txt":
@@ -153,6 +161,18 @@ def write_yolo_config(path: Path, names: Sequence[str], splits: Mapping[str, str
     path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
+def _parsed(path: Path, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{line}: not readable as YAML ({error.problem}).") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
+    except (ValueError, RecursionError) as error:  # a date with a month 13; a thousand brackets
+        raise ValueError(f"{path}: not readable as YAML ({error}).") from error
+
+
 def _row(line: str, class_count: int) -> tuple[tuple[float, float, float, float], int] | str:
     """Box (xyxy, in parts) and class of one line, or what is wrong with it."""
     try:
@@ -161,8 +181,8 @@ def _row(line: str, class_count: int) -> tuple[tuple[float, float, float, float]
         return f"not a row of numbers: '{line.strip()[:60]}'"
     if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
         return f"expected 'class cx cy width height', got {len(rest) + 1} numbers"
-    if not np.isfinite([label, *rest]).all():
-        return "a number is not finite"
+    if fault := number_fault([label, *rest]):
+        return f"a number {fault}"
     if not 0 <= label < class_count or label != int(label):
         return f"class {label:g}, but data.yaml names {class_count} classes"
     if len(rest) == 4:
