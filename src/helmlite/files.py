@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+_Json = TypeVar("_Json", dict, list)  # type: ignore[type-arg]
+
+NOT_UTF8 = "backslashreplace"  # of a file name's bytes: in JSON it is the very escape that is read back as it was
+_IN_WORDS = {dict: "an object", list: "a list"}
+_PICTURE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8")  # PNG, JPEG
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Writes a file beside its place and renames it when all of it is on the disk; text becomes UTF-8.
 
-    A full disk, a kill or a power cut leaves what was at `path` before.
+    A full disk, a kill or a power cut leaves what was at `path` before.  A link stays one: the file that it points to
+    is written.  A device or a pipe stays one too, and is written directly.
     Raises OSError, which names the file, where it cannot be written.
     """
-    part = path.with_name(f".{path.name}.part")
+    encoded = content.encode(errors=NOT_UTF8) if isinstance(content, str) else content
+    place = Path(os.path.realpath(path))
     try:
-        with part.open("wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        if place.exists() and not place.is_file():
+            place.write_bytes(encoded)
+        else:
+            _replace(place, encoded)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _replace(place: Path, content: bytes) -> None:
+    part = place.with_name(f".{place.name}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
 
@@ -44,19 +64,69 @@ def put_in_place(made: Path, folder: Path, before: Path) -> None:
         shutil.rmtree(before)
 
 
-def make_parents(*paths: Path | None) -> None:
-    """Makes the folders of files that are to be written, before the work whose results they hold.  None is no path.
+def claim_file(
+    path: Path | None, option: str, is_ours: Callable[[Path], bool], inputs: Iterable[str | Path] = ()
+) -> None:
+    """Makes the folder of a file that is to be written, before the work whose result it holds.  None is no path.
 
-    Raises ValueError or OSError where such a file could not be written.
+    option:  how the user names it, as in `--json`
+    is_ours: whether a file that is there already is an older result of this kind, which may go
+    inputs:  files and folders that the command reads: nothing is written over or into them
+
+    Raises ValueError where something else would be written over, ValueError or OSError where the file could not be
+    written.
     """
-    for path in paths:
-        if path is None:
-            continue
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; give the name of a file.")
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; give the name of a file.")
+    place = Path(os.path.realpath(path))
+    for item in inputs:
+        known = Path(os.path.realpath(item))
+        if place == known:
+            raise ValueError(f"{path} is what this command reads and would be written over; give {option} a new file.")
+        if known in place.parents:
+            raise ValueError(f"{path} lies in {item}, which this command reads; give {option} a file outside of it.")
+    if place.is_file() and place.stat().st_size and not is_ours(place):
+        raise ValueError(f"{path} exists and holds other things; give {option} a new file.")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ValueError(f"{path} cannot be written: part of its path is a file.") from error
+    is_device = place.exists() and not place.is_file()  # written directly, so that its folder does not matter
+    if not os.access(place if is_device else place.parent, os.W_OK):
+        raise ValueError(f"{path}: {'it' if is_device else 'its folder'} cannot be written to.")
+
+
+def holds_json(*keys: str) -> Callable[[Path], bool]:
+    """For `claim_file`: whether a file holds a JSON object with these keys, or a list that begins with one."""
+
+    def holds(path: Path) -> bool:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"{path} cannot be written: part of its path is a file.") from error
-        if not os.access(path.parent, os.W_OK):
-            raise ValueError(f"{path}: its folder cannot be written to.")
+            values = json.loads(path.read_bytes())
+        except (ValueError, RecursionError):
+            return False
+        first = values[0] if isinstance(values, list) and values else values
+        return isinstance(first, dict) and first.keys() >= set(keys)
+
+    return holds
+
+
+def holds_picture(path: Path) -> bool:
+    """For `claim_file`: whether a file is a PNG or a JPEG."""
+    with path.open("rb") as file:
+        return file.read(8).startswith(_PICTURE_STARTS)
+
+
+def read_json(path: Path, kind: type[_Json], advice: str = "remove it and give the command again") -> _Json:
+    """What a JSON file holds that helmlite wrote: an object where `kind` is dict, a list where it is list.
+
+    Raises ValueError, which ends in `advice`, where it is damaged, OSError where it cannot be read.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: damaged (it is not JSON: {error}); {advice}.") from error
+    if not isinstance(values, kind):
+        raise ValueError(f"{path}: damaged (it does not hold {_IN_WORDS[kind]}); {advice}.")
+    return values

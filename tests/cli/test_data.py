@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +110,32 @@ def test_preview_writes_a_sheet(run: Run, data: Path, tmp_path: Path) -> None:
     assert image.shape[1] == 3 * 266
 
 
+def test_results_are_not_written_over_the_data(run: Run, data: Path, tmp_path: Path) -> None:
+    picture, label = data.parent / "images/train/图0.jpg", data.parent / "labels/train/图0.txt"
+    before = {path: path.read_bytes() for path in (data, picture, label)}
+    for file in (data, label):
+        code, _, err = run("check", data.parent, "--json", file)
+        assert code == 2
+        assert err.strip().endswith("exists and holds other things; give --json a new file.")
+    for file in (picture, data.parent / "images/val/new.png"):
+        code, _, err = run("preview", data, "--out", file)
+        assert code == 2
+        assert "which this command reads; give --out a file outside of it." in err and err.count("\n") == 1
+    assert all(path.read_bytes() == content for path, content in before.items())
+    for _ in range(2):  # what we wrote may be written anew, beside the data too
+        assert run("check", data, "--json", data.parent / "report.json")[0] == 0
+        assert run("preview", data, "--out", data.parent / "sheet.png", "--count", 1)[0] == 0
+
+
+def test_a_terminal_that_cannot_show_a_name_ends_nothing(data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from helmlite.cli import main; main()", "data", "preview", str(data)]
+    words = [*command, "--out", str(tmp_path / "sheet.png"), "--count", "1"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "class 1 \\u88f8\\u5934: " in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -123,7 +151,10 @@ def test_preview_writes_a_sheet(run: Run, data: Path, tmp_path: Path) -> None:
         (("split", "{data}", "--out", "{new}", "--to", "csv"), "Unknown data format 'csv'"),
         (("preview", "{data}", "--out", "{new}.gif"), "--out is a picture, for instance sheet.png"),
         (("preview", "{data}", "--out", "{new}.png", "--split", "dev"), "no split 'dev'; it has train, val, test."),
-        (("preview", "{data}", "--out", "{new}/a/b.png"), "No such file or directory"),
+        (
+            ("preview", "{data}", "--out", "{used}/mine.txt/b.png"),
+            "b.png cannot be written: part of its path is a file",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_2(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -259,6 +260,31 @@ def test_bench_alone_and_with_itself(
     assert "toy (baseline)" in itself.stdout
     assert "of the same size" in itself.stdout
     assert "No bundle at none" in refused("bench", "none", folder=tmp_path)
+
+
+def test_results_are_not_written_into_a_bundle(refused: Refused, bundle: Path, foreign: Path, tmp_path: Path) -> None:
+    before = {path: path.read_bytes() for path in (*bundle.iterdir(), foreign)}
+    bare = ("--layout", "ultralytics", "--classes", "a,b")
+    for words in (
+        ("bench", bundle, "--json", bundle / "manifest.json"),
+        ("bench", bundle, "--json", bundle / "bench.json"),
+        ("bench", foreign, *bare, "--baseline", bundle, "--json", bundle / "bench.json"),
+        ("bench", foreign, *bare, "--json", foreign),
+    ):
+        assert "this command reads" in refused(*words, folder=tmp_path)
+    assert {path: path.read_bytes() for path in (*bundle.iterdir(), foreign)} == before
+
+
+def test_a_picture_s_name_that_is_not_utf8_is_written_as_it_is_read(
+    helmlite: Helmlite, bundle: Path, pictures: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"\xcd\xb7\xbf\xf8.png")  # as a machine with GBK wrote it
+    (pictures / "red.png").rename(pictures / name)
+    for _ in range(2):
+        run = helmlite("detect", pictures, "--model", bundle, "--json", "found.jsonl", folder=tmp_path)
+        assert run.returncode == 0, run.stderr
+    records = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text("utf-8").splitlines()]
+    assert sorted(record["source"] for record in records) == sorted(["blue.png", name])
 
 
 def test_doctor_in_words_and_as_json(helmlite: Helmlite, tmp_path: Path) -> None:

@@ -212,6 +212,23 @@ def test_limit_and_predictions(run, bundle: Path, data: Path, tmp_path: Path) ->
     assert measure_accuracy(load_predictions(files[1], dataset), dataset).map == _json(files[0])["map"]
 
 
+@pytest.mark.parametrize("option", ["--json", "--predictions"])
+def test_results_are_not_written_over_what_is_read(run, bundle: Path, data: Path, tmp_path: Path, option: str) -> None:  # type: ignore[no-untyped-def]
+    for file in (bundle / "model.onnx", bundle / "manifest.json", bundle / "new.json", data):
+        before = file.read_bytes() if file.exists() else None
+        code, _, err = run("eval", bundle, "--data", data, option, file)
+        assert code == 2
+        assert len(err.strip().splitlines()) == 1 and f"give {option} a" in err
+        assert (file.read_bytes() if file.exists() else None) == before
+    for _ in range(2):  # what we wrote may be written anew
+        assert run("eval", bundle, "--data", data, option, tmp_path / "out.json")[0] == 0
+    other = "--json" if option == "--predictions" else "--predictions"
+    code, _, err = run("eval", bundle, "--data", data, other, tmp_path / "out.json")
+    assert code == 2 and "out.json exists and holds other things" in err
+    code, _, err = run("eval", bundle, "--data", data, "--json", tmp_path / "b", "--predictions", tmp_path / "b")
+    assert code == 2 and "--json and --predictions are two files; both are" in err
+
+
 def test_pytorch_and_its_exports_agree(run, data: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("torch")
     from helmlite.compress.checkpoint import save_checkpoint
@@ -248,7 +265,7 @@ def test_pytorch_and_its_exports_agree(run, data: Path, tmp_path: Path) -> None:
         (("{bundle}", "--role", "dog"), "--role wants ROLE=CLASS"),
         (("{model}", "--classes", "cat,dog"), "No class of the data"),
         (("gone.pt", "--classes", "a,b"), "--classes is for an .onnx file"),
-        (("{bundle}", "--json", "{bundle}/manifest.json/out.json"), "manifest.json/out.json cannot be written"),
+        (("{bundle}", "--json", "{model}/out.json"), "toy.onnx/out.json cannot be written"),
         (("{bundle}", "--predictions", "{bundle}"), "is a folder; give the name of a file"),
         (("{bundle}", "--classes", "a,b"), "--classes is for an .onnx file; a bundle says this itself"),
     ],

@@ -63,6 +63,22 @@ def test_inspect_prints_draws_and_writes_the_same_layers(made: Path, tmp_path: P
     assert cv2.imread(str(plot)).shape[0] > 400
 
 
+@pytest.mark.parametrize(
+    ("option", "file", "message"),
+    [
+        ("--json", "weights.safetensors", "give --json a file outside of it."),
+        ("--plot", "layers.png", "give --plot a file outside of it."),
+        ("--plot", "layers.txt", "--plot is a PNG, for instance layers.png; got"),
+    ],
+)
+def test_inspect_writes_nothing_into_the_checkpoint(made: Path, option: str, file: str, message: str) -> None:
+    before = {path.name: path.read_bytes() for path in (made / "model").iterdir()}
+    done = helmlite_command("inspect", made / "model", option, made / "model" / file)
+    assert (done.returncode, len(done.stderr.strip().splitlines())) == (2, 1)
+    assert message in done.stderr
+    assert {path.name: path.read_bytes() for path in (made / "model").iterdir()} == before
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_shipped_recipes_say_what_they_are_for(name: str) -> None:
     recipe = load_recipe(name, minutes=30.0)

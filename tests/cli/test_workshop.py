@@ -15,6 +15,7 @@ import torch
 from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from helmlite.data.roles import with_roles
 from helmlite.detector.tiny import new_tiny
+from helmlite.job.prepare import lock_folder
 from helpers import helmlite_command
 
 
@@ -61,6 +62,15 @@ def test_finetune_writes_over_no_other_checkpoint(made: Path, tmp_path: Path) ->
         assert "holds a checkpoint made otherwise" in done.stderr
         assert len(done.stderr.strip().splitlines()) == 1
     assert {path.name: path.read_bytes() for path in precious.iterdir()} == before
+
+
+def test_two_finetunes_do_not_train_in_one_folder(made: Path, tmp_path: Path) -> None:
+    lock_folder(tmp_path / "out.work")  # as one that is at work has it
+    words = ("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", tmp_path / "out")
+    done = helmlite_command(*words)
+    assert done.returncode == 2
+    assert done.stderr == f"helmlite: {tmp_path / 'out.work'}: another helmlite is at work in this folder.\n"
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

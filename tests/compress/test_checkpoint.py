@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helmlite.compress.checkpoint import load_checkpoint, save_checkpoint
+from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from helmlite.data.roles import with_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.tiny import new_tiny
@@ -55,6 +55,24 @@ def test_an_altered_description_is_refused(folder: Path, change: Change, message
     _change(folder / "architecture.json", change)
     with pytest.raises(ValueError, match=message):
         load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, ', b"5", b"\x80\xff"])
+@pytest.mark.parametrize("name", ["architecture.json", "edits.json"])
+def test_a_damaged_file_is_named_in_one_line(folder: Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: damaged \(.*\); copy the checkpoint again, or .*") as caught:
+        load_checkpoint(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_description_or_provenance_of_another_kind_is_named(folder: Path) -> None:
+    for name in ("architecture.json", "provenance.json"):
+        (folder / name).write_text("[1]")
+    with pytest.raises(ValueError, match=r"architecture\.json: damaged \(it does not hold an object\)"):
+        load_checkpoint(folder)
+    with pytest.raises(ValueError, match=r"provenance\.json: damaged \(it does not hold an object\)"):
+        read_provenance(folder)
 
 
 def test_an_unknown_edit_is_named(folder: Path) -> None:

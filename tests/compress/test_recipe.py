@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import runpy
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,15 @@ def data(tmp_path: Path) -> Dataset:
         box = np.array([[10, 10, 30, 40]], np.float32)
         samples.append(Sample(path, box, np.array([index % 2], np.int64)))
     return dataset_of(samples, _CLASSES)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
+def test_a_recipe_is_read_as_windows_writes_it(encoding: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(f'purpose = "电动车头盔"\n{_TEXT}'.encode(encoding))
+    recipe = load_recipe(str(path), minutes=30)
+    assert recipe.purpose == "电动车头盔" or "purpose" in _TEXT
+    assert [step.name for step in recipe.steps] == ["prune", "distill"]
 
 
 def test_a_share_becomes_minutes() -> None:
@@ -238,6 +248,37 @@ def test_the_folders_are_those_of_the_latest_run(data: Dataset, tmp_path: Path) 
     assert step_folders(tmp_path / "steps") == [item.folder for item in again]
     with pytest.raises(ValueError, match="no run of all steps was finished there"):
         step_folders(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("content", [b"", b'["1-pru', b"{}", b"[1]", b'["../1-prune"]', b"\x80\xff"])
+def test_a_damaged_list_of_steps_is_one_line(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "order.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"order\.json: damaged \(.*\); remove it and give the command again\.$"):
+        step_folders(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{}", "it states no technique"),
+        (b'{"technique": "prune", "settings": {}, "seconds": "1"}', "it states no seconds"),
+        (b'{"technique": "prune"', "it is not JSON"),
+        (b"[1]", "it does not hold an object"),
+        (b"\x80\xff", "it is not JSON"),
+    ],
+)
+def test_a_step_that_does_not_say_where_it_comes_from_is_one_line(
+    data: Dataset, tmp_path: Path, content: bytes, reason: str
+) -> None:
+    detector = new_tiny(_CLASSES, input_size=64)
+    context = Context(data, detector, 64, seed=0, workspace=tmp_path / "steps")
+    steps = [ReplaceActivation("relu")]
+    (made,) = run_recipe(detector, steps, context, tmp_path / "steps")
+    (made.folder / "provenance.json").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"provenance\.json: damaged \({reason}.*give the command again\.$"):
+        run_recipe(detector, steps, context, tmp_path / "steps")
+    shutil.rmtree(made.folder)  # as the line says
+    assert not run_recipe(detector, steps, context, tmp_path / "steps")[0].resumed
 
 
 def test_whatever_goes_into_a_step_makes_another_step(data: Dataset, tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from helmlite.data.dataset import Sample, dataset_of
-from helmlite.data.load import format_of, load_dataset, match_classes, merged, readable
+from helmlite.data.load import check_labelled, format_of, load_dataset, match_classes, merged, readable
 from helmlite.data.roles import Class, check_given_roles, labels_of_role, with_roles
 
 
@@ -121,3 +122,13 @@ def test_a_role_that_was_given_is_taken_from_the_class_that_only_looked_like_it(
     assert labels_of_role(with_roles(["no helmet", "helmet", "bare head"]), "no_helmet") == (0, 2)
     with pytest.raises(ValueError, match="no class is called 'cat'"):
         check_given_roles({"cat": "helmet"}, given, given)
+
+
+def test_a_split_without_one_box_of_the_detectors_classes_is_said(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((32, 32, 3), np.uint8))
+    empty = Sample(tmp_path / "0.png", np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
+    classes = with_roles(["helmet", "no_helmet"])
+    with pytest.raises(ValueError, match="has 1 pictures and not one box of helmet, no_helmet to train on"):
+        check_labelled(dataset_of([empty], classes), "to train on")
+    full = Sample(tmp_path / "0.png", np.array([[1, 1, 9, 9]], np.float32), np.array([1]))
+    check_labelled(dataset_of([empty, full], classes), "to train on")

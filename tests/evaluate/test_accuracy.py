@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +21,13 @@ from helmlite.data.roles import with_roles
 from helmlite.detections import Detections, no_detections
 from helmlite.evaluate.accuracy import (
     Predictions,
+    SkippedPicture,
     coco_results,
     coco_truth,
     load_predictions,
     measure_accuracy,
     predict_all,
+    predictions_kept,
     save_predictions,
 )
 
@@ -166,6 +169,36 @@ def test_predictions_come_back_bit_by_bit(tmp_path: Path, random_set) -> None:  
         assert before.boxes_xyxy.tobytes() == after.boxes_xyxy.tobytes()
         assert before.scores.tobytes() == after.scores.tobytes()
         assert before.labels.tolist() == after.labels.tolist()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"format": 1, "pic', b"[1]", b"{}", b"\x80\xff"])
+def test_damaged_predictions_that_were_kept_are_made_again(tmp_path: Path, content: bytes) -> None:
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    data = dataset_of([Sample(_picture(tmp_path / "a.png"), *nothing)], with_roles(["helmet"]))
+    lines: list[str] = []
+    looked: list[int] = []
+
+    def predict(image: object) -> Detections:
+        looked.append(1)
+        return no_detections()
+
+    kept = tmp_path / "predictions" / "test.json"
+    for _ in range(2):
+        predictions_kept(kept, predict, data, lines.append)
+    assert (len(looked), lines) == (1, [])
+    kept.write_bytes(content)
+    assert len(predictions_kept(kept, predict, data, lines.append)) == 1
+    assert (len(looked), lines) == (2, [f"{kept}: damaged, and made again"])
+    assert len(load_predictions(kept, data)) == 1
+
+
+def test_a_name_that_is_not_utf8_comes_back(tmp_path: Path, random_set) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(1)
+    name = os.fsdecode(b"\xcd\xb7.jpg")
+    named = replace(data, image_paths=(Path(name), *data.image_paths[1:]))
+    skipped = (SkippedPicture(name, "not readable"),)
+    save_predictions(replace(predictions, skipped=skipped), named, tmp_path / "found.json")
+    assert load_predictions(tmp_path / "found.json", named).skipped == skipped
 
 
 def test_predictions_of_other_pictures_are_refused(tmp_path: Path, random_set) -> None:  # type: ignore[no-untyped-def]

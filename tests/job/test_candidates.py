@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from helmlite.data.roles import with_roles
+from helmlite.detector.tiny import new_tiny
 from helmlite.job import candidates as job
 from helmlite.job.candidates import Candidate, bf16_copies, finished, in_bf16, precision_name
+from helmlite.runtime.bundle import Bundle
 
 ALL = ("f32", "bf16", "int8", "int8_bf16")
 
@@ -85,3 +89,26 @@ def test_a_row_that_stands_for_something_else_keeps_no_note() -> None:
     copy = in_bf16(stage("sparse", "structure"), "sparse in BF16")
     assert (copy.note, copy.cause, copy.size_bytes) == ("", "precision", 10)
     assert [precision_name(item) for item in ALL] == ["FP32", "BF16", "INT8", "INT8, rest BF16"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("manifest.json", b""), ("manifest.json", b"[1]"), ("manifest.json", None), ("model.onnx", b"cut")],
+)
+def test_a_damaged_artifact_of_an_earlier_run_is_made_again(tmp_path: Path, file: str, content: bytes | None) -> None:
+    lines: list[str] = []
+    detector = new_tiny(with_roles(["helmet", "no_helmet"]), input_size=64)
+    place = tmp_path / "artifacts" / "baseline"
+
+    def bundle() -> Bundle:
+        return job._bundle(place, detector, 64, "FP32 at 64", "onnxruntime", "f32", lines.append)
+
+    first = bundle()
+    assert bundle() == first
+    assert lines == ["export: FP32 at 64"]
+    (place / file).unlink()
+    if content is not None:
+        (place / file).write_bytes(content)
+    assert bundle() == first
+    assert lines[1:] == [f"{place}: damaged, and made again", "export: FP32 at 64"]
+    assert [path.name for path in place.parent.iterdir()] == ["baseline"]

@@ -254,6 +254,27 @@ def test_other_pictures_to_judge_by_are_looked_at_again(
     assert {item["split"]: item["pictures"] for item in report["data"]}["val"] == 23
 
 
+def test_a_changed_last_step_is_the_only_one_that_is_done_again(
+    run: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """Of the steps before it nothing is trained, exported or looked at anew; a cache that is damaged costs one line."""
+    shutil.copytree(run[0] / "out", tmp_path / "out")
+    for name in ("model", "scenes"):
+        (tmp_path / name).symlink_to(run[0] / name)
+    (tmp_path / "small.toml").write_text(_RECIPE.replace("pictures = 16", "pictures = 8"))
+    (kept,) = (tmp_path / "out" / "predictions").glob("3-distill-*/test.json")
+    kept.write_bytes(b"cut")
+    again = _compress(tmp_path, "--max-drop", "1.0", "--device", "cpu")
+    assert again.returncode in (0, 3, 4), again.stderr
+    assert again.stdout.count("already done") == 3
+    assert [line.partition(" ")[2] for line in again.stdout.splitlines() if "export:" in line] == [
+        "export: 4. quantize"
+    ]
+    assert again.stdout.count("damaged, and made again") == 1
+    assert len(list((tmp_path / "out" / "artifacts").glob("4-quantize-*"))) == 2
+    assert '"pictures": 8' in "\n".join(explain(tmp_path / "out"))
+
+
 def test_other_inputs_are_not_mixed_into_the_folder(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     other = _compress(run[0], "--seed", "1")
     assert other.returncode == 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,10 +104,52 @@ def test_another_run_s_folder_is_refused(settings: CompressSettings) -> None:
         claim_folder(prepare(replace(settings, seed=1)))
 
 
+def test_another_recipe_goes_on_in_the_same_folder_and_what_was_told_of_the_first_goes(
+    settings: CompressSettings,
+) -> None:
+    """Steps are keyed by themselves and by those before, so that a changed last step reruns only itself."""
+    claim_folder(prepare(settings))
+    told = [settings.out / name for name in ("report.json", "report.html", "compressed.pt")]
+    step = settings.out / "steps" / "1-prune-abc"
+    step.mkdir(parents=True)
+    for path in told:
+        path.touch()
+    claim_folder(prepare(settings))
+    assert all(path.exists() for path in told)
+    claim_folder(prepare(replace(settings, minutes=20)))  # of the steps that train
+    assert not any(path.exists() for path in told)
+    assert step.is_dir()
+    told[0].touch()
+    claim_folder(prepare(replace(settings, minutes=20)))
+    assert told[0].exists()
+
+
+@pytest.mark.parametrize("content", [b"", b'{"model": ', b"[1]", b"\x80\xff"])
+def test_a_damaged_run_file_is_one_line(settings: CompressSettings, content: bytes) -> None:
+    prepared = prepare(settings)
+    claim_folder(prepared)
+    (settings.out / "run.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"run\.json: damaged \(.*; give --out a new folder\.$") as caught:
+        claim_folder(prepared)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_disk_that_was_full_at_the_first_file_blocks_nothing(
+    settings: CompressSettings, full_disk: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    prepared = prepare(settings)
+    with full_disk(0), pytest.raises(OSError, match=r"run\.json"):
+        claim_folder(prepared)
+    (settings.out / ".run.json.part").touch()  # what a kill at that point leaves besides
+    assert sorted(path.name for path in settings.out.iterdir()) == [".lock", ".run.json.part"]
+    claim_folder(prepared)
+    assert (settings.out / "run.json").is_file()
+
+
 def test_two_at_once_do_not_work_in_one_folder(settings: CompressSettings) -> None:
     claim_folder(prepare(settings))
-    code = f"from pathlib import Path; from helmlite.job.prepare import _lock; _lock(Path({str(settings.out)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    code = "import pathlib, sys; from helmlite.job.prepare import lock_folder; lock_folder(pathlib.Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(settings.out)], capture_output=True, text=True, check=False)
     assert "another helmlite is at work in this folder" in done.stderr
 
 

@@ -191,6 +191,19 @@ def test_nothing_is_overwritten(bundle: Bundle, tmp_path: Path) -> None:
     assert unpack_bundle(tmp_path / "yard.hlz", tmp_path / "empty").manifest.name == "yard"
 
 
+def test_packing_writes_over_nothing_but_a_packed_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "notes.hlz").write_text("mine")
+    for inside in ("manifest.json", "model.onnx", "yard.hlz"):
+        with pytest.raises(ValueError, match=r"lies in .*bundle, which this command reads"):
+            pack_bundle(bundle, bundle.folder / inside)
+    with pytest.raises(ValueError, match=r"notes\.hlz exists and holds other things"):
+        pack_bundle(bundle, tmp_path / "notes.hlz")
+    assert (tmp_path / "notes.hlz").read_text() == "mine"
+    assert read_bundle(bundle.folder).manifest == bundle.manifest
+    for _ in range(2):
+        pack_bundle(bundle, tmp_path / "yard.hlz")
+
+
 def test_an_altered_bundle_is_not_packed(bundle: Bundle, tmp_path: Path) -> None:
     (bundle.folder / "model.onnx").write_bytes(b"something else")
     with pytest.raises(BundleError, match=r"model\.onnx"):

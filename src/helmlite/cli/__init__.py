@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from helmlite.cli import data, edge, evaluate, models, packing, recipes, workshop
+from helmlite.files import NOT_UTF8
 
 app = typer.Typer(
     name="helmlite",
@@ -26,5 +30,7 @@ def main() -> None:
     """Entry point of the `helmlite` command."""
     from helmlite.cli.errors import one_line_errors
 
+    if isinstance(sys.stdout, io.TextIOWrapper):  # else a name that the terminal cannot show would end the command
+        sys.stdout.reconfigure(errors=NOT_UTF8)
     with one_line_errors():
         app()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from helmlite.cli.data_print import progress_bar, show_report, show_written
-from helmlite.files import make_parents, write_whole
+from helmlite.files import claim_file, holds_json, holds_picture, write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
@@ -49,7 +49,7 @@ def check(
     from helmlite.data.check import check_dataset
     from helmlite.data.roles import parse_role_options
 
-    make_parents(json_file)
+    claim_file(json_file, "--json", holds_json("source", "splits", "findings"))
     with progress_bar("looking at pictures") as progress:
         report = check_dataset(source, parse_role_options(role or []), progress)
     if json_file is not None:
@@ -106,13 +106,15 @@ def preview(
     """Draws a contact sheet: some pictures with their boxes, coloured by role."""
     import cv2
 
-    from helmlite.data.load import load_dataset
+    from helmlite.data.load import load_dataset, open_split, splits_of
     from helmlite.data.preview import contact_sheet
     from helmlite.data.roles import parse_role_options
 
     if out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise ValueError(f"--out is a picture, for instance sheet.png; got {out}.")
     dataset = load_dataset(source, split_name, parse_role_options(role or []))
+    folders = {path.parent for name in splits_of(source) for path in open_split(source, name).image_paths}
+    claim_file(out, "--out", holds_picture, sorted(folders))
     sheet = contact_sheet(dataset, count, seed=seed)
     encoded = cv2.imencode(out.suffix.lower(), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
     write_whole(out, encoded.tobytes())  # cv2.imwrite fails on non-ASCII paths on some systems

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmlite.files import make_parents, write_whole
+from helmlite.files import claim_file, holds_json, write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.roles import Class
@@ -136,12 +136,13 @@ def bench(
 
     if baseline is None and (baseline_runtime or baseline_precision):
         raise ValueError("--baseline-runtime and --baseline-precision are for a second model; give --baseline.")
-    make_parents(json_path)
+    read = [bundle, *([baseline] if baseline else [])]
+    claim_file(json_path, "--json", holds_json("device", "models", "times_as_fast"), read)
     console = Console()
     images, pictured = _bench_pictures(pictures)
     bare = _BareOptions(layout, classes, tuple(role or ()), input_size)
     opened = _open_models(
-        [bundle, *([baseline] if baseline else [])],
+        read,
         runtime,
         precision,
         threads,

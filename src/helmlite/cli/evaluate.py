@@ -60,11 +60,14 @@ def evaluate_model(
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness
     from helmlite.evaluate.terminal import show_accuracy, show_robustness
-    from helmlite.files import make_parents
+    from helmlite.files import claim_file, holds_json
 
     if limit is not None and limit < 1:
         raise ValueError(f"--limit is a number of pictures, at least 1; got {limit}.")
-    make_parents(json_file, predictions_file)
+    claim_file(json_file, "--json", holds_json("model", "map", "data_sha256"), (model,))
+    claim_file(predictions_file, "--predictions", holds_json("format", "pictures", "skipped"), (model,))
+    if json_file is not None and predictions_file is not None and json_file.resolve() == predictions_file.resolve():
+        raise ValueError(f"--json and --predictions are two files; both are {json_file}.")
     roles = parse_role_options(role or [])
     loaded = load_dataset(data, split)
     opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from helmlite.files import make_parents, write_whole
+from helmlite.files import claim_file, holds_json, holds_picture, write_whole
 
 
 def register(app: typer.Typer) -> None:
@@ -50,6 +50,7 @@ def inspect(
     json_file: Annotated[Path | None, typer.Option("--json", help="File for the same numbers.")] = None,
 ) -> None:
     """Shows what each convolution costs and what it could do without."""
+    import io
     import json
     from dataclasses import asdict
 
@@ -61,7 +62,10 @@ def inspect(
     from helmlite.detector.macs import count_macs, count_parameters
     from helmlite.runtime.preprocess import check_input_size
 
-    make_parents(plot, json_file)
+    if plot is not None and plot.suffix.lower() != ".png":
+        raise ValueError(f"--plot is a PNG, for instance layers.png; got {plot}.")
+    claim_file(plot, "--plot", holds_picture, (model,))
+    claim_file(json_file, "--json", holds_json("path", "kind", "macs"), (model,))
     detector = load_detector(model)
     size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
     layers = inspect_layers(detector, size)
@@ -75,7 +79,9 @@ def inspect(
     macs, params = count_macs(detector.network, size), count_parameters(detector.network)
     print(f"{model} at {size} px: {macs / 1e9:.2f} G multiply-accumulates, {params:,} parameters")
     if plot is not None:
-        draw_layers(layers, f"{model} at {size} px").savefig(plot, dpi=110)
+        drawn = io.BytesIO()
+        draw_layers(layers, f"{model} at {size} px").savefig(drawn, dpi=110, format="png")
+        write_whole(plot, drawn.getvalue())
         print(f"drawn in {plot}")
     if json_file is not None:
         write_whole(json_file, json.dumps([asdict(layer) for layer in layers], indent=1))

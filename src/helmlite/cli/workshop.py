@@ -152,9 +152,10 @@ def finetune(
     from helmlite.compress.distill import Distill
     from helmlite.compress.load import load_detector
     from helmlite.compress.technique import Context
-    from helmlite.data.load import load_dataset, match_classes, readable
+    from helmlite.data.load import check_labelled, load_dataset, match_classes, readable
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.detector.fit_state import detector_sha256
+    from helmlite.job.prepare import lock_folder
     from helmlite.runtime.preprocess import check_input_size
 
     if minutes is None and epochs is None:
@@ -168,12 +169,14 @@ def finetune(
     detector = detector.with_classes(with_given_roles(detector.classes, roles))
     pictures = replace(pictures, classes=with_given_roles(pictures.classes, roles))
     pictures = match_classes(pictures, detector.classes)
+    check_labelled(pictures, "to train on")
     size = check_input_size(detector.architecture.input_size if input_size is None else input_size)
     about: dict[str, Any] = {"technique": "finetune", "model": model, "model_sha256": detector_sha256(detector)}
     about |= {"data_sha256": pictures.sha256(), "seed": seed, "minutes": minutes, "epochs": epochs}
     about |= {"input_size": size, "helmlite": helmlite.__version__}
     check_free(out, about)
     workspace = out.with_name(f"{out.name}.work")
+    lock_folder(workspace)
     context = Context(pictures, detector, size, seed, workspace, device=device)
     with going_on_later():
         trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)

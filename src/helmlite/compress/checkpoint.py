@@ -39,11 +39,12 @@ from helmlite.compress.separable import SplitDepthwise
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Architecture, Detector, Edit
 from helmlite.detector.families import family_named
-from helmlite.files import put_in_place, write_whole
+from helmlite.files import put_in_place, read_json, write_whole
 from helmlite.runtime.decode import HeadLayout
 
 FORMAT = 1
 _FILES = ("architecture.json", "edits.json", "weights.safetensors", "provenance.json")
+_DAMAGED = "copy the checkpoint again, or where a run made it, remove its folder and give the command again"
 _GOLDEN_SIZE = 64
 _GOLDEN_TOLERANCE = 1e-3  # relative; other processors sum in another order
 
@@ -97,13 +98,13 @@ def load_checkpoint(folder: Path) -> Detector:
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise ValueError(f"{folder}: not a helmlite checkpoint; missing {', '.join(missing)}.")
-    stated = _read(folder / "architecture.json")
+    stated = read_json(folder / "architecture.json", dict, _DAMAGED)
     if stated.get("format") != FORMAT:
         raise ValueError(f"{folder}: checkpoint format {stated.get('format')}, this helmlite reads {FORMAT}.")
     try:
         architecture = _architecture(stated)
         network = family_named(architecture.family).build(architecture)
-        edits = tuple(_edit(item, folder) for item in _read(folder / "edits.json"))
+        edits = tuple(_edit(item, folder) for item in read_json(folder / "edits.json", list, _DAMAGED))
         for edit in edits:
             edit.redo(network)
         golden = [float(value) for value in stated["golden"]]
@@ -116,9 +117,8 @@ def load_checkpoint(folder: Path) -> Detector:
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:
-    """Where a checkpoint comes from."""
-    content: dict[str, Any] = _read(folder / "provenance.json")
-    return content
+    """Where a checkpoint comes from.  Raises ValueError where its file is damaged, OSError where it is missing."""
+    return read_json(folder / "provenance.json", dict, _DAMAGED)
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -217,10 +217,3 @@ def _load_weights(network: nn.Module, path: Path) -> None:
 
 def _write(path: Path, content: Any) -> None:
     write_whole(path, json.dumps(content, ensure_ascii=False, indent=1))
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}).") from error

@@ -40,9 +40,10 @@ from helmlite.compress.separable import Separable
 from helmlite.compress.technique import ChoosesOnVal, Context, Technique, WithOutside
 from helmlite.compress.techniques import TECHNIQUES
 from helmlite.compress.unused_settings import check_used
+from helmlite.data.labels import read_text
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import detector_sha256, seconds_trained
-from helmlite.files import write_whole
+from helmlite.files import read_json, write_whole
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -117,7 +118,7 @@ def load_recipe(name_or_path: str, minutes: float | None = None) -> Recipe:
     if path.suffix == ".toml":
         if not path.is_file():
             raise ValueError(f"{path}: no such recipe file.")
-        text, where = path.read_text(encoding="utf-8"), str(path)
+        text, where = read_text(path), str(path)
     elif name_or_path in recipe_names():
         where = f"{name_or_path}.toml"
         text = (resources.files("helmlite") / "recipes" / where).read_text(encoding="utf-8")
@@ -182,12 +183,33 @@ def run_recipe(detector: Detector, steps: Sequence[Technique], context: Context,
 def step_folders(folder: Path) -> list[Path]:
     """The checkpoints of the latest run that was finished in a folder of steps, in order.
 
-    Raises ValueError where none was.
+    Raises ValueError where none was, or where the list of them is damaged.
     """
     path = folder / _ORDER_FILE
     if not path.is_file():
         raise ValueError(f"{folder}: no run of all steps was finished there; give the command again, and it goes on.")
-    return [folder / name for name in json.loads(path.read_text(encoding="utf-8"))]
+    names = read_json(path, list)
+    strange = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if strange:
+        raise ValueError(
+            f"{path}: damaged ({strange[0]!r} is no folder beside it); remove it and give the command again."
+        )
+    return [folder / name for name in names]
+
+
+def step_provenance(place: Path) -> dict[str, Any]:
+    """Where a step's checkpoint comes from: `technique`, `settings`, `seconds` at least.
+
+    Raises ValueError where it does not say so.
+    """
+    about = read_provenance(place)
+    for name, kind in (("technique", str), ("settings", dict), ("seconds", (int, float))):
+        if not isinstance(about.get(name), kind):
+            raise ValueError(
+                f"{place / 'provenance.json'}: damaged (it states no {name}); remove the folder {place.name} and give "
+                "the command again."
+            )
+    return about
 
 
 def _said(step: Technique, context: Context) -> str:
@@ -201,7 +223,7 @@ def _said(step: Technique, context: Context) -> str:
 def _one_step(step: Technique, detector: Detector, context: Context, place: Path, key: str) -> StepResult:
     if is_checkpoint(place):
         context.log(f"{step.name}: already done, taken from {place.name}")
-        about = read_provenance(place)
+        about = step_provenance(place)
         had_clock = bool(about.get("had_clock", True))
         return StepResult(step.name, load_checkpoint(place), place, float(about["seconds"]), True, had_clock)
     started = time.monotonic()

@@ -70,6 +70,16 @@ def match_classes(dataset: Dataset, classes: Sequence[Class]) -> Dataset:
     return dataset.with_classes(tuple(classes), index_of)
 
 
+def check_labelled(dataset: Dataset, what_for: str) -> None:
+    """Raises ValueError where not one box of these classes is in the data set.  what_for: "to train on", say."""
+    if count_boxes(dataset) == 0:
+        names = ", ".join(item.name for item in dataset.classes)
+        raise ValueError(
+            f"The {dataset.split} split has {len(dataset)} pictures and not one box of {names} {what_for}; "
+            "`helmlite data check` says what is wrong with its labels."
+        )
+
+
 def count_boxes(dataset: Dataset) -> int:
     """Labelled boxes of all classes."""
     return sum(len(sample.labels) for sample in dataset)

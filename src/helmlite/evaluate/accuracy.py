@@ -216,10 +216,18 @@ def coco_results(predictions: Predictions) -> NDArray[np.float64]:
     return np.concatenate(rows)
 
 
-def predictions_kept(path: Path, predict: Predictor, dataset: Dataset) -> Predictions:
-    """What was found in these pictures before and kept at `path`, else what is found now, which is kept there."""
+def predictions_kept(
+    path: Path, predict: Predictor, dataset: Dataset, log: Callable[[str], None] = print
+) -> Predictions:
+    """What was found in these pictures before and kept at `path`, else what is found now, which is kept there.
+
+    log: told where what was kept is damaged, or is of other pictures, and is therefore made again
+    """
     if path.is_file():
-        return load_predictions(path, dataset)
+        try:
+            return load_predictions(path, dataset)
+        except ValueError:
+            log(f"{path}: damaged, and made again")
     path.parent.mkdir(parents=True, exist_ok=True)
     found = predict_all(predict, dataset)
     save_predictions(found, dataset, path)
@@ -277,7 +285,7 @@ def read_predictions(path: Path) -> StoredPredictions:
         names = tuple(str(item["name"]) for item in pictures)
         indices = tuple(int(item["index"]) for item in pictures)
         classes = None if values.get("classes") is None else tuple(str(item) for item in values["classes"])
-    except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} does not hold predictions written by helmlite ({error}).") from error
     return StoredPredictions(Predictions(detections, indices, skipped), names, classes)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from helmlite.evaluate.gallery import Crop
 from helmlite.evaluate.page import report_page
 from helmlite.evaluate.report import RunReport, report_from_json, report_json
-from helmlite.files import write_whole
+from helmlite.files import read_json, write_whole
 
 JSON_NAME, PAGE_NAME = "report.json", "report.html"
 
@@ -30,10 +30,8 @@ def write_report(report: RunReport, folder: Path, gallery: tuple[Crop, ...] = ()
 def read_report(path: Path) -> RunReport:
     """The report in a run's folder, or in a `report.json`.  Raises OSError, ValueError."""
     file = path / JSON_NAME if path.is_dir() else path
+    values = read_json(file, dict, "so it is not a report of helmlite; give the command again that wrote it")
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{file} is not JSON ({error}).") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{file} is not a report of helmlite.")
-    return report_from_json(values)
+        return report_from_json(values)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from helmlite.detector.detector import Detector, Log
 from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.export.pack import stored_bits, write_bundle
 from helmlite.job.prepare import Prepared
-from helmlite.runtime.bundle import Bundle, BundlePredictor, has_bf16, is_bundle, read_bundle
+from helmlite.runtime.bundle import Bundle, BundleError, BundlePredictor, has_bf16, read_bundle
 from helmlite.runtime.packing import download_size
 
 _CAUSES = {"activation": "activation", "prune": "structure", "quantize": "precision", "weight_only": "precision"}
@@ -107,6 +108,18 @@ def in_bf16(item: Candidate, name: str) -> Candidate:
     )
 
 
+def kept_bundle(place: Path, log: Log) -> Bundle | None:
+    """What an earlier run left at `place`; None where there is nothing, or where it is damaged, which then goes."""
+    if not place.exists():
+        return None
+    try:
+        return read_bundle(place)
+    except BundleError:
+        log(f"{place}: damaged, and made again")
+        shutil.rmtree(place)
+        return None
+
+
 def cause_of(technique: str) -> str:
     """Which factor of the speed-up a technique works on; training changes none, so it counts as structure."""
     return _CAUSES.get(technique, "structure")
@@ -155,9 +168,10 @@ def _note(detector: Detector) -> str:
 def _bundle(
     place: Path, detector: Detector, input_size: int, name: str, runtime: str, precision: str, log: Log
 ) -> Bundle:
-    """The artifact of an earlier run where it is complete, else a new one."""
-    if is_bundle(place):
-        return read_bundle(place)
+    """The artifact of an earlier run where it is complete and undamaged, else a new one."""
+    kept = kept_bundle(place, log)
+    if kept is not None:
+        return kept
     log(f"export: {name}")
     return write_bundle(
         place, detector, input_size, name=name, runtimes=(runtime,), runtime=runtime, precision=precision

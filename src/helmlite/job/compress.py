@@ -173,7 +173,7 @@ def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
     about = json.dumps([prepared.hashes["val"], prepared.hashes["test"], item.predictor.identity()], sort_keys=True)
     key = hashlib.sha256(about.encode()).hexdigest()[:12]  # other pictures, weights or runtime: looked at again
     folder = prepared.settings.out / "predictions" / f"{row}-{key}"
-    return look(item.predictor, prepared.val, prepared.test, folder)
+    return look(item.predictor, prepared.val, prepared.test, folder, log)
 
 
 def _gains(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> tuple[TeachersGain, ...]:

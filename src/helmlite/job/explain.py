@@ -8,21 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from helmlite.compress.checkpoint import load_checkpoint, read_provenance
+from helmlite.compress.checkpoint import load_checkpoint
 from helmlite.compress.describe import described
-from helmlite.compress.recipe import step_folders
+from helmlite.compress.recipe import step_folders, step_provenance
 from helmlite.detector.detector import Detector
 from helmlite.evaluate.report import Measured, RunReport, verdict_line
 from helmlite.evaluate.report_files import JSON_NAME, read_report
 
 
 def explain(run: Path) -> list[str]:
-    """The run's story, a line each.  Raises ValueError where the folder is no finished run."""
+    """The run's story, a line each.  Raises ValueError where the folder is no finished run, or a file of it damaged."""
     path = run / JSON_NAME
     if not path.is_file():
         raise ValueError(f"{run}: no {JSON_NAME} there; is it the --out folder of a finished `helmlite compress`?")
     report = read_report(path)
-    made = [read_provenance(item) for item in step_folders(run / "steps")]
+    made = [step_provenance(item) for item in step_folders(run / "steps")]
     done = {f"{number}. {about['technique']}": about for number, about in enumerate(made, start=1)}
     rows = [report.baseline, *report.steps]
     if report.result.name not in {row.name for row in rows}:

@@ -10,6 +10,7 @@ from pathlib import Path
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
+from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import Accuracy, Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class, threshold_for_alarms
@@ -31,9 +32,9 @@ class Seen:
     accuracy: Accuracy  # on test
 
 
-def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path) -> Seen:
+def look(predictor: BundlePredictor, val: Dataset, test: Dataset, folder: Path, log: Log = print) -> Seen:
     """Predictions on both splits, kept in `folder` so that a resumed run need not look again."""
-    found = [predictions_kept(folder / f"{split.split}.json", predictor, split) for split in (val, test)]
+    found = [predictions_kept(folder / f"{split.split}.json", predictor, split, log) for split in (val, test)]
     return Seen(found[0], found[1], measure_accuracy(found[1], test))
 
 

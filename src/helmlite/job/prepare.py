@@ -20,12 +20,13 @@ from helmlite.compress.recipe import Recipe, load_recipe
 from helmlite.compress.teaching.unlabelled import file_sha256, unlabelled_pictures
 from helmlite.compress.technique import Technique
 from helmlite.data.dataset import Dataset
-from helmlite.data.load import count_boxes, load_dataset, match_classes, readable, splits_of
+from helmlite.data.load import check_labelled, count_boxes, load_dataset, match_classes, readable, splits_of
 from helmlite.data.roles import check_given_roles, with_given_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
-from helmlite.files import write_whole
+from helmlite.evaluate.report_files import JSON_NAME, PAGE_NAME
+from helmlite.files import read_json, write_whole
 from helmlite.job.check_steps import check_steps
 from helmlite.job.target import Target, load_target
 from helmlite.runtime.machine import int8_weight_bits, read_machine
@@ -33,6 +34,8 @@ from helmlite.runtime.preprocess import check_input_size
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
+_BEFORE_ALL_ELSE = frozenset({_LOCK_FILE, f".{RUN_FILE}.part"})  # what a run leaves that could not even begin
+_TOLD = (JSON_NAME, PAGE_NAME, "compressed.pt")  # made from the steps of one recipe, and not keyed by it
 _LOCKED: dict[Path, TextIO] = {}
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
 
@@ -120,6 +123,8 @@ def prepare(settings: CompressSettings) -> Prepared:
         splits[split] = match_classes(pictures, detector.classes)
         skipped += problems
         left_out[split] = count_boxes(pictures) - count_boxes(splits[split])
+        if split != "test":
+            check_labelled(splits[split], "to train on" if split == "train" else "to judge by")
     sizes = (settings.input_size, recipe.input_size, detector.architecture.input_size)
     size = check_input_size(next(item for item in sizes if item is not None))
     _check_apart(recipe, splits)
@@ -209,23 +214,27 @@ def steps_for_this_machine(steps: Sequence[Technique]) -> tuple[Technique, ...]:
 def claim_folder(prepared: Prepared) -> None:
     """Makes the run's folder, or takes up the one of an earlier run with the same inputs.
 
+    With another recipe the steps that both begin with stay (they are keyed); what was told of the former one's goes.
     Raises ValueError where the folder holds something else: nothing of it is touched.
     """
     out, stated = prepared.settings.out, _fingerprint(prepared)
-    path = out / RUN_FILE
+    path, recipe = out / RUN_FILE, _plain(prepared.recipe.to_json())
     if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
+        known = read_json(path, dict, "what the folder holds cannot be told without it; give --out a new folder")
         different = sorted(name for name in stated if known.get(name) != stated[name])
         if different:
             raise ValueError(f"{out}: holds another run (other {different[0]}); give --out a new folder.")
-        _lock(out)
+        lock_folder(out)
         _remove_leftovers(out)
-        return
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    _lock(out)
-    write_whole(path, json.dumps(stated, ensure_ascii=False, indent=1))
+        if known.get("recipe") == recipe:
+            return
+        for name in _TOLD:
+            (out / name).unlink(missing_ok=True)
+    else:
+        if out.exists() and not (out.is_dir() and _BEFORE_ALL_ELSE.issuperset(item.name for item in out.iterdir())):
+            raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
+        lock_folder(out)
+    write_whole(path, json.dumps({**stated, "recipe": recipe}, ensure_ascii=False, indent=1))
 
 
 def _remove_leftovers(out: Path) -> None:
@@ -238,29 +247,38 @@ def _remove_leftovers(out: Path) -> None:
             shutil.rmtree(leftover)
 
 
-def _lock(out: Path) -> None:
-    """Keeps the folder for this process while it lives.  Raises ValueError where another one works in it."""
-    if out.resolve() in _LOCKED:
+def lock_folder(folder: Path) -> None:
+    """Makes the folder and keeps it for this process while it lives.
+
+    Raises ValueError where another one works in it, OSError where it cannot be made.
+    """
+    if folder.resolve() in _LOCKED:
         return
-    file = (out / _LOCK_FILE).open("w")
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / _LOCK_FILE).open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise ValueError(f"{out}: another helmlite is at work in this folder.") from error
-    _LOCKED[out.resolve()] = file  # closed, and so given back, when the process ends
+        raise ValueError(f"{folder}: another helmlite is at work in this folder.") from error
+    _LOCKED[folder.resolve()] = file  # closed, and so given back, when the process ends
 
 
 def _fingerprint(prepared: Prepared) -> dict[str, Any]:
+    """What every step and artifact is made from; the recipe is not in it, since each step is keyed by those before."""
     settings = prepared.settings
     stated = {
         "model": detector_sha256(prepared.detector),
         "training pictures": prepared.hashes["train"],
-        "recipe": prepared.recipe.to_json(),
         "target": settings.target,
         "input_size": prepared.input_size,
         "seed": settings.seed,
         "helmlite": helmlite.__version__,
     }
-    plain: dict[str, Any] = json.loads(json.dumps(stated))  # tuples become lists, as they are read back
+    return _plain(stated)
+
+
+def _plain(stated: dict[str, Any]) -> dict[str, Any]:
+    """As it is read back: tuples become lists."""
+    plain: dict[str, Any] = json.loads(json.dumps(stated))
     return plain

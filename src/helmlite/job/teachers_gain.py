@@ -59,7 +59,7 @@ def teachers_gains(
         log(f"accuracy: {number}. {step.name} and its control")
         place = folder / f"control-{step.folder.name}"
         taught, twin = (
-            predictions_kept(place / f"{name}-{test.split}.json", detector.predictor(input_size), test)
+            predictions_kept(place / f"{name}-{test.split}.json", detector.predictor(input_size), test, log)
             for name, detector in (("taught", step.detector), ("control", control))
         )
         enough = unit_count([test[index].group for index in twin.indices]) >= FEWEST_PICTURES

@@ -15,6 +15,7 @@ import cv2
 
 from helmlite.data.roles import Class
 from helmlite.detections import Detections, Image
+from helmlite.files import NOT_UTF8
 from helmlite.runtime.sources import Frame, Source
 
 MARKER = ".helmlite-detections"  # in every folder that `helmlite detect` made
@@ -123,7 +124,7 @@ class JsonLines:
         if path.is_file() and not _holds_our_lines(path):
             raise ValueError(f"{path} exists and holds other things; give --json a new file.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        return JsonLines(path, path.open("w", encoding="utf-8"))
+        return JsonLines(path, path.open("w", encoding="utf-8", errors=NOT_UTF8))
 
     def write(self, values: dict[str, Any]) -> None:
         self.stream.write(json.dumps(values, ensure_ascii=False) + "\n")

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.files import write_whole
+from helmlite.files import claim_file, write_whole
 from helmlite.runtime.bundle import Bundle, read_bundle
 from helmlite.runtime.constants import Constant, onnx_constants, openvino_constants
 from helmlite.runtime.manifest import MANIFEST_NAME, BundleError
@@ -57,12 +57,13 @@ class Packed:
 def pack_bundle(bundle: Bundle, out: Path) -> Packed:
     """Writes the bundle's files and its manifest as one packed file.
 
-    Raises BundleError where a file was altered, OSError where `out` cannot be written.
+    Raises BundleError where a file was altered, ValueError where `out` lies in the bundle or holds something else than
+    a packed bundle, OSError where it cannot be written.
     """
+    claim_file(out, "the packed bundle", _is_packed, (bundle.folder,))
     read_bundle(bundle.folder)
     contents = _contents(bundle.folder, (*bundle.manifest.files, MANIFEST_NAME))
     packed = packed_form(contents)
-    out.parent.mkdir(parents=True, exist_ok=True)
     write_whole(out, packed)
     return Packed(sum(map(len, contents.values())), len(packed))
 
@@ -142,6 +143,11 @@ def restored(packed: bytes, source: str) -> dict[str, bytes]:
         raise
     except (KeyError, TypeError, ValueError, IndexError, EOFError, lzma.LZMAError, zlib.error) as error:
         raise BundleError(f"{source} was not packed by helmlite ({type(error).__name__}: {error}).") from error
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(3) == _MAGIC[:3]
 
 
 def _checked(file: Mapping[str, Any], content: bytes, source: str) -> bytes:
