@@ -178,7 +178,7 @@ class Budget:
     def _even_steps(self) -> tuple[int, ...]:
         levels = allowed_steps(self.groups, self._multiple, self._floors)
         whole = [bundle.steps for bundle in self.groups.bundles]
-        return uniform_steps(self.groups, copy.deepcopy(self._ledger), levels, whole, self._target)
+        return uniform_steps(self.groups, self._ledger, levels, whole, self._target)
 
     def choose(self, scores: Scores) -> Choice:
         """The units that stay.  What goes is what scores least for the multiply-accumulates that it costs."""
@@ -191,7 +191,7 @@ class Budget:
     def choose_smallest(self, values: Scores) -> Choice:
         """The units that stay when those with the smallest values go first, whatever they cost: a global threshold."""
         levels = allowed_steps(self.groups, self._multiple, self._floors)
-        steps = threshold_steps(self.groups, values, copy.deepcopy(self._ledger), levels, self._target)
+        steps = threshold_steps(self.groups, values, self._ledger, levels, self._target)
         return kept_units(self.groups, values, steps)
 
 

@@ -72,7 +72,7 @@ def match_classes(dataset: Dataset, classes: Sequence[Class]) -> Dataset:
 
 def check_labelled(dataset: Dataset, what_for: str) -> None:
     """Raises ValueError where not one box of these classes is in the data set.  what_for: "to train on", say."""
-    if count_boxes(dataset) == 0:
+    if not any(len(sample.labels) for sample in dataset):
         names = ", ".join(item.name for item in dataset.classes)
         raise ValueError(
             f"The {dataset.split} split has {len(dataset)} pictures and not one box of {names} {what_for}; "

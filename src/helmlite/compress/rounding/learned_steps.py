@@ -102,12 +102,13 @@ class LearnedSteps(nn.Module):
             if leader != name:
                 continue
             start, _ = quantizers.tensors(name)
-            lowest = torch.full_like(start, -_FARTHEST)
-            for one in (item for item in plan.points if leaders.get(item, item) == name and item in biases):
-                lowest[biases[one] > _MOST_BIAS_STEPS * smallest * start] = 0.0
             self.register_parameter(key, nn.Parameter(torch.zeros_like(start)))
-            self.register_buffer(f"{key}|lowest", lowest)
+            self.register_buffer(f"{key}|lowest", torch.full_like(start, -_FARTHEST))
             self._units[key] = float(start.double().square().mean())
+        for name, bias in biases.items():
+            start, _ = quantizers.tensors(name)
+            lowest: Tensor = getattr(self, f"{self._key_of[name]}|lowest")
+            lowest[bias > _MOST_BIAS_STEPS * smallest * start] = 0.0
 
     def scale(self, name: str, start: Tensor) -> Tensor:
         """The scale of a point as it is now.  start: as the plan has it"""
