@@ -78,7 +78,7 @@ def test_inputs_are_neither_written_over_nor_into(tmp_path: Path) -> None:
     for inside in ("bundle/new.json", "bundle/openvino/new.json", "also/new.json"):
         with pytest.raises(ValueError, match=r"bundle, which this command reads; give --json a file outside of it\."):
             claim_file(tmp_path / inside, "--json", holds_json(), inputs)
-    with pytest.raises(ValueError, match="is what this command reads and would be written over"):
+    with pytest.raises(ValueError, match="is read by this command and would be written over"):
         claim_file(tmp_path / "model.onnx", "--json", holds_json(), inputs)
     claim_file(tmp_path / "bundle.json", "--json", holds_json(), inputs)
 

@@ -80,13 +80,8 @@ def claim_file(
         return
     if path.is_dir():
         raise ValueError(f"{path} is a folder; give the name of a file.")
+    keep_out_of(inputs, path, option, "file")
     place = Path(os.path.realpath(path))
-    for item in inputs:
-        known = Path(os.path.realpath(item))
-        if place == known:
-            raise ValueError(f"{path} is what this command reads and would be written over; give {option} a new file.")
-        if known in place.parents:
-            raise ValueError(f"{path} lies in {item}, which this command reads; give {option} a file outside of it.")
     if place.is_file() and place.stat().st_size and not is_ours(place):
         raise ValueError(f"{path} exists and holds other things; give {option} a new file.")
     try:
@@ -96,6 +91,17 @@ def claim_file(
     is_device = place.exists() and not place.is_file()  # written directly, so that its folder does not matter
     if not os.access(place if is_device else place.parent, os.W_OK):
         raise ValueError(f"{path}: {'it' if is_device else 'its folder'} cannot be written to.")
+
+
+def keep_out_of(inputs: Iterable[str | Path], path: Path, option: str, kind: str = "folder") -> None:
+    """Raises ValueError where the file or folder `path`, given as `option`, is one of `inputs` or would lie in one."""
+    place = Path(os.path.realpath(path))
+    for item in inputs:
+        known = Path(os.path.realpath(item))
+        if place == known:
+            raise ValueError(f"{path} is read by this command and would be written over; give {option} a new {kind}.")
+        if known in place.parents:
+            raise ValueError(f"{path} lies in {item}, which this command reads; give {option} a {kind} outside of it.")
 
 
 def holds_json(*keys: str) -> Callable[[Path], bool]:

@@ -159,12 +159,22 @@ def test_detect_writes_to_detections_by_default_and_again(
         run = helmlite("detect", pictures / "red.png", "--model", bundle, folder=tmp_path)
         assert run.returncode == 0, run.stderr
     assert (tmp_path / "detections" / "red.png").is_file()
+    (tmp_path / "lines").mkdir()
     run = helmlite(
-        "detect", pictures, "--model", bundle, "--json", "only.jsonl", "--limit", 1, folder=tmp_path / "bundle"
+        "detect", pictures, "--model", bundle, "--json", "only.jsonl", "--limit", 1, folder=tmp_path / "lines"
     )
     assert run.returncode == 0, run.stderr
-    assert not (tmp_path / "bundle" / "detections").exists()
-    assert len((tmp_path / "bundle" / "only.jsonl").read_text().splitlines()) == 1
+    assert not (tmp_path / "lines" / "detections").exists()
+    assert len((tmp_path / "lines" / "only.jsonl").read_text().splitlines()) == 1
+
+
+def test_detect_writes_nothing_into_a_bundle(refused: Refused, bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    before = sorted(bundle.rglob("*"))
+    for option, name, kind in (("--json", "new.jsonl", "file"), ("--out", "seen", "folder")):
+        line = refused("detect", pictures, "--model", bundle, option, bundle / name, folder=tmp_path)
+        assert f"which this command reads; give {option} a {kind} outside of it." in line
+    assert "give --out a folder outside of it." in refused("detect", pictures, "--model", bundle, folder=bundle)
+    assert sorted(bundle.rglob("*")) == before
 
 
 def test_detect_versus_a_foreign_file(

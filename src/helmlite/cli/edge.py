@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from helmlite.files import claim_file, holds_json, write_whole
+from helmlite.files import claim_file, holds_json, keep_out_of, write_whole
 
 if TYPE_CHECKING:
     from helmlite.data.roles import Class
@@ -85,11 +85,14 @@ def detect(
 
     console = Console()
     opened = open_source(source)
+    folder = out or (None if json_path else Path("detections"))
+    for place, option, kind in ((folder, "--out", "folder"), (json_path, "--json", "file")):
+        if place is not None:
+            keep_out_of([model, *([versus] if versus else [])], place, option, kind)
     bare = _BareOptions(layout, classes, tuple(role or ()), input_size)
     models = _open_models([model, *([versus] if versus else [])], runtime, precision, threads, bare)
     predictors = [predictor.in_real_use(min_score) for predictor in models]
     print_remarks(console, predictors)
-    folder = out or (None if json_path else Path("detections"))
     output = open_output(folder, opened) if folder else None
     total = min((count for count in (opened.count, limit) if count), default=None)
     with JsonLines.open(json_path, opened) if json_path else nullcontext() as lines, progress(total) as on_frame:

@@ -169,8 +169,10 @@ def _parsed(path: Path, text: str) -> Any:
         raise ValueError(f"{path}{line}: not readable as YAML ({error.problem}).") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not readable as YAML ({str(error).splitlines()[0]}).") from error
-    except (ValueError, RecursionError) as error:  # a date with a month 13; a thousand brackets
+    except RecursionError as error:  # a thousand brackets
         raise ValueError(f"{path}: not readable as YAML ({error}).") from error
+    except (ValueError, LookupError, AttributeError, TypeError) as error:  # a date with a month 13; `!!bool maybe`
+        raise ValueError(f"{path}: not readable as YAML (a value does not suit its tag or type: {error}).") from error
 
 
 def _row(line: str, class_count: int) -> tuple[tuple[float, float, float, float], int] | str:
