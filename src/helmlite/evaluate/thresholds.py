@@ -1,18 +1,98 @@
-"""From which score on a box is shown: one threshold for each class, chosen again for each artifact.
+"""From which score on a box is shown: one threshold for each class, chosen again for each artifact by a stated rule.
 
-Scores shift when a model is compressed, so that a threshold that was right before is wrong after.
+Scores shift when a model is compressed, so that a threshold that was right before is wrong after.  Three rules:
+
+    f1            the best F1 of the class
+    recall=0.9    the highest threshold that still finds this share of the labelled boxes
+    alarms=5      the lowest threshold with at most so many false alarms of the class for every 100 pictures
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
-from helmlite.evaluate.errors import Matches, match_class
+from helmlite.evaluate.errors import Matches, match_class, threshold_for_alarms
 from helmlite.runtime.manifest import Thresholds
 
 DEFAULT_THRESHOLD = 0.25
+
+
+@dataclass(frozen=True)
+class ThresholdRule:
+    """How thresholds are chosen.  kind: `f1`, `recall` or `alarms`;  value: share to be found, alarms per 100 pictures
+
+    Raises ValueError for an unknown kind, a recall outside (0, 1], or a negative number of alarms.
+    """
+
+    kind: str = "f1"
+    value: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("f1", "recall", "alarms"):
+            raise ValueError(f"Unknown rule '{self.kind}' for thresholds. The rules are {RULES_IN_WORDS}.")
+        if self.kind == "recall" and not 0 < self.value <= 1:
+            raise ValueError(f"The share of boxes to be found is above 0 and at most 1; got {self.value:g}.")
+        if self.kind == "alarms" and not 0 <= self.value < float("inf"):
+            raise ValueError(f"False alarms for every 100 pictures are at least 0; got {self.value:g}.")
+
+    def in_words(self) -> str:
+        """`best F1 of each class`, `recall of at least 90 % of each class`, ..."""
+        if self.kind == "recall":
+            return f"recall of at least {100 * self.value:g} % of each class"
+        if self.kind == "alarms":
+            return f"at most {self.value:g} false alarms of each class for every 100 pictures"
+        return "best F1 of each class"
+
+
+RULES_IN_WORDS = "f1, recall=SHARE (0.9) and alarms=NUMBER for every 100 pictures (5)"
+BEST_F1 = ThresholdRule()
+
+
+def parse_rule(text: str) -> ThresholdRule:
+    """`f1`, `recall=0.9` or `alarms=5` as a rule.  Raises ValueError for anything else.
+
+    >>> parse_rule("recall=0.9")
+    ThresholdRule(kind='recall', value=0.9)
+    """
+    kind, separator, value = text.partition("=")
+    try:
+        number = float(value) if separator else 0.0
+    except ValueError:
+        number = float("nan")
+    if (kind == "f1") == bool(separator) or number != number:
+        raise ValueError(f"'{text}' is no rule for thresholds. The rules are {RULES_IN_WORDS}.")
+    return ThresholdRule(kind, number)
+
+
+def threshold_by(rule: ThresholdRule, matches: Matches) -> float | None:
+    """The threshold of one class by this rule; None where no box of it is ever found, or the rule cannot be kept."""
+    if rule.kind == "recall":
+        return recall_threshold(matches, rule.value)
+    if rule.kind == "alarms":
+        is_ever_found = bool(np.isfinite(matches.found_scores).any())
+        return threshold_for_alarms(matches, rule.value) if is_ever_found else None
+    best = best_f1_threshold(matches)
+    return None if best is None else best[0]
+
+
+def recall_threshold(matches: Matches, share: float) -> float | None:
+    """The highest threshold at which at least this share of the labelled boxes is found; None where none is so low.
+
+    It lies halfway between the score of the last box that is needed and the next lower score.
+
+    >>> # scores 0.9, 0.6 (found), 0.4 (alarm) on two boxes: a share of 0.5 -> 0.75, of 1.0 -> 0.5
+    """
+    found = np.sort(matches.found_scores[np.isfinite(matches.found_scores)])[::-1]
+    needed = max(int(np.ceil(share * matches.head_count - 1e-9)), 1)
+    if needed > len(found):
+        return None
+    last = float(found[needed - 1])
+    lower = [score for score in (*found, *matches.alarm_scores) if score < last]
+    return (last + max(lower, default=0.0)) / 2
 
 
 def best_f1_threshold(matches: Matches) -> tuple[float, float] | None:
@@ -36,16 +116,24 @@ def best_f1_threshold(matches: Matches) -> tuple[float, float] | None:
     return float(scores[best] + next_lower) / 2, float(f1[best])
 
 
-def choose_thresholds(predictions: Predictions, dataset: Dataset) -> Thresholds:
-    """One threshold for each class by best F1 on these pictures, and the rule in words, for the manifest."""
+def choose_thresholds(predictions: Predictions, dataset: Dataset, rule: ThresholdRule = BEST_F1) -> Thresholds:
+    """One threshold for each class by this rule on these pictures, and the rule in words, for the manifest."""
     by_class: list[float] = []
-    not_chosen: list[str] = []
+    never_found: list[str] = []
+    not_kept: list[str] = []
     for label, item in enumerate(dataset.classes):
-        best = best_f1_threshold(match_class(predictions, dataset, (label,)))
-        by_class.append(DEFAULT_THRESHOLD if best is None else best[0])
-        if best is None:
-            not_chosen.append(item.name)
-    rule = f"best F1 of each class at IoU 0.5 on {len(predictions)} pictures of the {dataset.split} split"
-    if not_chosen:
-        rule += f"; {', '.join(not_chosen)}: {DEFAULT_THRESHOLD}, as nothing of it is labelled or found there"
-    return Thresholds(tuple(by_class), rule)
+        matches = match_class(predictions, dataset, (label,))
+        threshold = threshold_by(rule, matches)
+        found = matches.found_scores[np.isfinite(matches.found_scores)]
+        if threshold is None and found.size:
+            not_kept.append(item.name)
+            threshold = float(found.min()) / 2
+        elif threshold is None:
+            never_found.append(item.name)
+        by_class.append(DEFAULT_THRESHOLD if threshold is None else threshold)
+    text = f"{rule.in_words()} at IoU 0.5 on {len(predictions)} pictures of the {dataset.split} split"
+    if not_kept:
+        text += f"; {', '.join(not_kept)}: not so many are found at any score, so that every score counts"
+    if never_found:
+        text += f"; {', '.join(never_found)}: {DEFAULT_THRESHOLD}, as nothing of it is labelled or found there"
+    return Thresholds(tuple(by_class), text)
