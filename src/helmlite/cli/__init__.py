@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from helmlite.cli import data, edge, evaluate, models, packing, recipes, workshop
+from helmlite.cli import compare, data, edge, evaluate, models, packing, recipes, workshop
 from helmlite.files import NOT_UTF8
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ models.register(app)
 recipes.register(app)
 workshop.register(app)
 evaluate.register(app)
+compare.register(app)
 edge.register(app)
 packing.register(app)
 

@@ -76,12 +76,12 @@ def evaluate_model(
     if limit is not None:
         loaded = loaded.subset(list(range(min(limit, len(loaded)))))
     dataset = match_classes(loaded, with_given_roles(opened.classes, roles))
-    with _Progress(f"{len(dataset)} pictures") as progress:
+    with ShownProgress(f"{len(dataset)} pictures") as progress:
         predictions = predict_all(opened.predict, dataset, progress)
     accuracy = measure_accuracy(predictions, dataset)
     values = evaluation_json(model, data, opened, loaded, dataset, predictions, accuracy)
     if robustness:
-        with _Progress("made worse") as progress:
+        with ShownProgress("made worse") as progress:
             worse = measure_robustness(opened.predict, dataset, predictions, progress=progress)
         values["robustness"] = to_plain(worse)
     for remark in values["remarks"]:
@@ -100,7 +100,8 @@ def evaluate_model(
 class OpenedModel:
     """Anything that detects, opened, with what must be said about the way it runs.
 
-    thresholds: a score for each class, chosen on tuning pictures, where the model carries them
+    thresholds:  a score for each class, chosen on tuning pictures, where the model carries them
+    is_artifact: whether it is files that ship, not a detector of PyTorch
     """
 
     name: str
@@ -113,6 +114,7 @@ class OpenedModel:
     versions: Mapping[str, str]
     thresholds: tuple[float, ...] | None = None
     remarks: tuple[str, ...] = ()
+    is_artifact: bool = False
 
 
 def open_model(
@@ -218,6 +220,7 @@ def _open_artifact(
         versions={session.runtime: session.version},
         thresholds=predictor.bundle.manifest.thresholds.by_class if is_bundle(path) else None,
         remarks=predictor.remarks,
+        is_artifact=True,
     )
 
 
@@ -339,7 +342,7 @@ def _write_json(path: Path, values: dict[str, Any]) -> None:
     write_whole(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-class _Progress:
+class ShownProgress:
     """A bar on stderr while pictures are evaluated; silent where stderr is no terminal."""
 
     def __init__(self, what: str) -> None:
@@ -350,7 +353,7 @@ class _Progress:
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
         self._task = self._bar.add_task(what)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> ShownProgress:
         self._bar.start()
         return self
 

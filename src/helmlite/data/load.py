@@ -60,14 +60,19 @@ def match_classes(dataset: Dataset, classes: Sequence[Class]) -> Dataset:
     labels that the detector has no class for are dropped.
     Raises ValueError where no class matches.
     """
-    found = {index: _match(item, classes) for index, item in enumerate(dataset.classes)}
-    index_of = {index: target for index, target in found.items() if target is not None}
+    index_of = class_mapping(dataset.classes, classes)
     if not index_of:
         raise ValueError(
             f"No class of the data matches one of the model: the data's classes are {_listing(dataset.classes)}; "
             f"the model's are {_listing(classes)}; give --role, for instance --role no_helmet=NAME."
         )
     return dataset.with_classes(tuple(classes), index_of)
+
+
+def class_mapping(of: Sequence[Class], to: Sequence[Class]) -> dict[int, int]:
+    """Index of each class of `of` that means the same as one of `to` -> the index of that one."""
+    found = {index: _match(item, to) for index, item in enumerate(of)}
+    return {index: target for index, target in found.items() if target is not None}
 
 
 def check_labelled(dataset: Dataset, what_for: str) -> None:

@@ -152,8 +152,8 @@ def match_picture(
     return found, scores[is_alarm]
 
 
-def alarm_level(baseline: Matches, candidate: Matches) -> float | None:
-    """False alarms for every 100 pictures at which two detectors are compared: what suits both, near the baseline's.
+def alarm_level(baseline: Matches, *candidates: Matches) -> float | None:
+    """False alarms for every 100 pictures at which detectors are compared: what suits all, near the baseline's.
 
     It is where the sum of their F1 is highest, between half and twice the number of alarms at the baseline's own best
     F1 (and two more, where that is few).  At the baseline's own best F1 itself it would stand just above a false alarm
@@ -162,10 +162,11 @@ def alarm_level(baseline: Matches, candidate: Matches) -> float | None:
 
     Of equal levels the lowest is taken.  None where no labelled box is ever found.
     """
-    most = max(len(baseline.alarm_scores), len(candidate.alarm_scores))
+    sides = (baseline, *candidates)
+    most = max(len(side.alarm_scores) for side in sides)
     own = int(_f1_at(baseline, np.arange(most + 1)).argmax())
     levels = np.arange(own // 2, 2 * own + 3)
-    together = _f1_at(baseline, levels) + _f1_at(candidate, levels)
+    together = np.sum([_f1_at(side, levels) for side in sides], axis=0)
     if not together.any():
         return None
     return 100 * int(levels[together.argmax()]) / max(baseline.picture_count, 1)

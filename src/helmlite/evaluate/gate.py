@@ -238,7 +238,7 @@ def interval_in_words(loss_ci95: tuple[float, float]) -> str:
     if low >= 0:
         return f"a loss between {low:.2f} and {high:.2f}"
     if high <= 0:
-        return f"a gain between {-high:.2f} and {-low:.2f}"
+        return f"a gain between {abs(high):.2f} and {-low:.2f}"
     return f"between a gain of {-low:.2f} and a loss of {high:.2f}"
 
 

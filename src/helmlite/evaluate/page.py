@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
-from importlib.resources import files
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gallery import NEWLY_FOUND, NEWLY_MISSED, Crop
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
+from helmlite.evaluate.html import bullet_list, capital, document, pill, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, factor_bar, interval_plot, line_chart, scatter_plot
 from helmlite.evaluate.report import Measured, RunReport, times_in_words, verdict_line
-
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:
     """The whole page as text.  Every word that comes from outside is escaped."""
-    style = files("helmlite.evaluate").joinpath("page.css").read_text(encoding="utf-8")
     sections = [
         _header(report),
         _tiles(report),
@@ -34,13 +31,7 @@ def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:
         _stayed_float(report),
         _provenance(report),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<title>{escape(report.model)}: {escape(verdict_line(report))}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(sections)}<footer>Written by helmlite.</footer></main></body></html>\n"
-    )
+    return document(f"{report.model}: {verdict_line(report)}", sections)
 
 
 def _header(report: RunReport) -> str:
@@ -49,7 +40,7 @@ def _header(report: RunReport) -> str:
     took = f" · {report.minutes:.0f} minutes" if report.minutes is not None else ""
     return (
         f'<div class="eyebrow">helmlite · <b>{escape(report.model)}</b> for <b>{escape(report.target)}</b>{when}{took}'
-        f"</div><h1>{escape(_capital(line))}</h1>{_pill(report.gate.verdict, 'gate: ')}"
+        f"</div><h1>{escape(capital(line))}</h1>{pill(report.gate.verdict, 'gate: ')}"
     )
 
 
@@ -61,22 +52,22 @@ def _tiles(report: RunReport) -> str:
     tiles = [
         (
             "Latency",
-            _shown(times_in_words(report.measured_speedup, "faster", "slower")),
+            shown(times_in_words(report.measured_speedup, "faster", "slower")),
             f"{figures.milliseconds(before.latency_ms_median)} → {figures.milliseconds(after.latency_ms_median)}",
         ),
         (
             "Files that the target loads",
-            _shown(times_in_words(report.size_ratio, "smaller", "larger")),
+            shown(times_in_words(report.size_ratio, "smaller", "larger")),
             f"{figures.size(before.size_bytes)} → {figures.size(after.size_bytes)}",
         ),
         (
             "mAP50-95",
-            _shown(_capital(change_in_words(loss))),
+            shown(capital(change_in_words(loss))),
             f"{figures.points(before.map)} → {figures.points(after.map)}<br>{between}",
         ),
         (
             "Recall of no_helmet",
-            _shown(figures.share(after.recall_no_helmet)),
+            shown(figures.share(after.recall_no_helmet)),
             f"from {figures.share(before.recall_no_helmet)}<br>{escape(heads)}",
         ),
     ]
@@ -92,7 +83,7 @@ def _notes(report: RunReport) -> str:
     lines = [*report.notes]
     if report.resolution is not None:
         lines.append(report.resolution.in_words())
-    return _section("What to bear in mind", _list(lines)) if lines else ""
+    return section("What to bear in mind", bullet_list(lines)) if lines else ""
 
 
 def _gate(report: RunReport) -> str:
@@ -113,9 +104,9 @@ def _gate(report: RunReport) -> str:
         else ""
     )
     sentences = "".join(
-        f"<li>{_pill(check.verdict)} {escape(check.says)}</li>" for check in gate.checks if _worth_saying(check)
+        f"<li>{pill(check.verdict)} {escape(check.says)}</li>" for check in gate.checks if _worth_saying(check)
     )
-    return _section("The gate", f'{plotted}{key}<ul class="checks">{sentences}</ul>', lead)
+    return section("The gate", f'{plotted}{key}<ul class="checks">{sentences}</ul>', lead)
 
 
 def _interval_row(check: GateCheck) -> IntervalRow | None:
@@ -141,7 +132,7 @@ def _steps(report: RunReport) -> str:
         rows.append('<tr class="part"><td colspan="9">To be held against</td></tr>')
         rows += [_row(item, "reference", report) for item in report.references]
     table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
-    return _section("Step by step", table + _tradeoff(report), _reported_on(report))
+    return section("Step by step", table + _tradeoff(report), _reported_on(report))
 
 
 def _row(item: Measured, kind: str, report: RunReport) -> str:
@@ -154,14 +145,14 @@ def _row(item: Measured, kind: str, report: RunReport) -> str:
     slowest = f"<small>p95 {figures.milliseconds(item.latency_ms_p95)}</small>" if item.latency_ms_p95 else ""
     faster = report.speedup_of(item)
     cells = [
-        _shown(figures.points(item.map)) + (f"<small>{interval}</small>" if interval else ""),
-        _shown(figures.points(item.map50)),
-        _shown(figures.share(item.recall_no_helmet)),
-        _shown(figures.count(item.macs)),
-        _shown(figures.count(item.params)),
-        _shown(figures.size(item.size_bytes)) + packed,
-        _shown(figures.milliseconds(item.latency_ms_median)) + slowest,
-        _shown(figures.times(faster)),
+        shown(figures.points(item.map)) + (f"<small>{interval}</small>" if interval else ""),
+        shown(figures.points(item.map50)),
+        shown(figures.share(item.recall_no_helmet)),
+        shown(figures.count(item.macs)),
+        shown(figures.count(item.params)),
+        shown(figures.size(item.size_bytes)) + packed,
+        shown(figures.milliseconds(item.latency_ms_median)) + slowest,
+        shown(figures.times(faster)),
     ]
     return f'<tr class="{kind}"><td>{escape(item.name)}{below}</td>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
 
@@ -214,7 +205,7 @@ def _speedup(report: RunReport) -> str:
         f"{rows}</table>"
     )
     bar = factor_bar(factors, measured)
-    return _section(
+    return section(
         "Where the speed comes from", f'<div class="plot">{bar}</div><div class="scroll">{table}</div>', lead
     )
 
@@ -237,26 +228,26 @@ def _classes(report: RunReport) -> str:
         return ""
     head = "<tr><th>class or size</th><th>boxes</th><th>pictures</th><th>AP50-95, points</th><th>AP50, points</th></tr>"
     lead = "Sizes as in COCO: small below 32², large above 96² pixels of the original picture."
-    return _section("Each class and size", f'<div class="scroll"><table>{head}{rows}{sizes}</table></div>', lead)
+    return section("Each class and size", f'<div class="scroll"><table>{head}{rows}{sizes}</table></div>', lead)
 
 
 def _both(before: float | None, after: float | None) -> str:
-    return f"{_shown(figures.points(before))} → {_shown(figures.points(after))}"
+    return f"{shown(figures.points(before))} → {shown(figures.points(after))}"
 
 
 def _heads(report: RunReport, gallery: Sequence[Crop]) -> str:
     if report.heads is None:
-        return _section("Bare heads", "<p>No class has the role no_helmet: nothing can be said of bare heads.</p>")
+        return section("Bare heads", "<p>No class has the role no_helmet: nothing can be said of bare heads.</p>")
     heads = report.heads
     lead = (
-        f"{_capital(heads.in_words())}. The baseline finds {heads.found_by_baseline} of {heads.heads} with "
+        f"{capital(heads.in_words())}. The baseline finds {heads.found_by_baseline} of {heads.heads} with "
         f"{heads.baseline_false_alarms} false alarms on {heads.pictures} pictures (threshold "
         f"{heads.baseline_threshold:.3f}), the result {heads.found_by_candidate} with {heads.candidate_false_alarms} "
         f"({heads.candidate_threshold:.3f})."
     )
     if not gallery:
         changed = len(heads.newly_missed) + len(heads.newly_found)
-        return _section("Bare heads", "<p>Crops were not asked for.</p>" if changed else "", lead)
+        return section("Bare heads", "<p>Crops were not asked for.</p>" if changed else "", lead)
     key = (
         '<p class="key"><i class="truth"></i>labelled head<i class="bare"></i>detected as no_helmet'
         '<i class="other"></i>detected as another class; each with its score</p>'
@@ -268,8 +259,8 @@ def _heads(report: RunReport, gallery: Sequence[Crop]) -> str:
         if crops:
             shown = f", {len(crops)} of {totals[change]} shown" if len(crops) < totals[change] else f" ({len(crops)})"
             figures_of = "".join(_figure(crop) for crop in crops)
-            parts.append(f'<h3>{_capital(change)}{shown}</h3><div class="heads">{figures_of}</div>')
-    return _section("Bare heads", "".join(parts), lead)
+            parts.append(f'<h3>{capital(change)}{shown}</h3><div class="heads">{figures_of}</div>')
+    return section("Bare heads", "".join(parts), lead)
 
 
 def _figure(crop: Crop) -> str:
@@ -289,7 +280,7 @@ def _curves(report: RunReport) -> str:
         chart = line_chart(curve.x_label, curve.y_label, curve.lines, curve.title)
         if chart:
             plots.append(f'<h3>{escape(curve.title)}</h3><div class="plot">{chart}</div>')
-    return _section("Training", "".join(plots)) if plots else ""
+    return section("Training", "".join(plots)) if plots else ""
 
 
 def _files(report: RunReport) -> str:
@@ -317,7 +308,7 @@ def _files(report: RunReport) -> str:
             '<p class="lead">What precision alone does to the reported pictures, boxes and scores apart.</p>'
             f'<div class="scroll"><table>{head}{copies}</table></div>'
         )
-    return _section("What the files give", "".join(parts)) if parts else ""
+    return section("What the files give", "".join(parts)) if parts else ""
 
 
 def _parity_row(name: str, parity: Parity) -> str:
@@ -335,8 +326,8 @@ def _fidelity_row(name: str, found: Fidelity) -> str:
         scores = f"{found.score_error:.3f} ({found.score_shift:+.3f})"
     return (
         f'<tr><td>{escape(name)}</td><td class="text">{escape(found.against)}</td>'
-        f"<td>{_shown(figures.share(found.matched))} of {found.boxes}</td><td>{_shown(overlap)}</td>"
-        f"<td>{_shown(scores)}</td></tr>"
+        f"<td>{shown(figures.share(found.matched))} of {found.boxes}</td><td>{shown(overlap)}</td>"
+        f"<td>{shown(scores)}</td></tr>"
     )
 
 
@@ -348,7 +339,7 @@ def _stayed_float(report: RunReport) -> str:
         for item in report.stayed_float
     )
     table = f'<table><tr><th>part of the graph</th><th class="text">why</th></tr>{rows}</table>'
-    return _section("What stayed float", f'<div class="scroll">{table}</div>')
+    return section("What stayed float", f'<div class="scroll">{table}</div>')
 
 
 def _provenance(report: RunReport) -> str:
@@ -374,25 +365,4 @@ def _provenance(report: RunReport) -> str:
                 f'<tr><td>{escape(key)}</td><td class="text hash">{escape(value)}</td></tr>' for key, value in pairs
             )
             parts.append(f"<details><summary>{title}</summary><table>{rows}</table></details>")
-    return _section("How this was made", "".join(parts))
-
-
-def _section(title: str, inner: str, lead: str = "") -> str:
-    opening = f'<p class="lead">{escape(lead)}</p>' if lead else ""
-    return f"<section><h2>{escape(title)}</h2>{opening}{inner}</section>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
-
-
-def _pill(verdict: str, before: str = "") -> str:
-    return f'<span class="pill {escape(verdict.replace(" ", "-"))}">{escape(before + verdict)}</span>'
-
-
-def _shown(text: str) -> str:
-    return f'<span class="unknown">{UNKNOWN}</span>' if text.lower() == UNKNOWN else escape(text)
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return section("How this was made", "".join(parts))

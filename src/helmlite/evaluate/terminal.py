@@ -11,6 +11,8 @@ from rich.text import Text
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import Accuracy
+from helmlite.evaluate.comparison import Comparison
+from helmlite.evaluate.comparison_page import headline
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.report import Measured, RunReport, verdict_line
 from helmlite.evaluate.robustness import Robustness
@@ -18,7 +20,8 @@ from helmlite.evaluate.robustness import Robustness
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
 
 _WIDE = 112  # columns that the whole table takes
-Column = Callable[[Measured, RunReport], str]
+Whole = RunReport | Comparison  # what knows how many times faster one of its rows is
+Column = Callable[[Measured, Whole], str]
 _ACCURACY: Mapping[str, Column] = {
     "mAP50-95": lambda item, _: figures.points(item.map),
     "95 %": lambda item, _: figures.points_between(item.map_ci95).replace(" to ", "–"),
@@ -32,6 +35,8 @@ _COST: Mapping[str, Column] = {
     "latency": lambda item, _: figures.milliseconds(item.latency_ms_median),
     "times\nfaster": lambda item, report: figures.times(report.speedup_of(item)),
 }
+
+_COMPARED_COST: Mapping[str, Column] = {title: _COST[title] for title in ("files", "latency", "times\nfaster")}
 
 
 def show_report(report: RunReport, width: int | None = None) -> None:
@@ -83,6 +88,28 @@ def show_accuracy(accuracy: Accuracy, title: str) -> None:
         console.print(Text(f"{len(accuracy.skipped)} skipped:", style="yellow"))
         for skipped in accuracy.skipped:
             console.print(Text(f"  {skipped.reason}"), soft_wrap=True)
+
+
+def show_comparison(comparison: Comparison) -> None:
+    """The models as a table, each difference from the first in words, and what to bear in mind."""
+    console = Console(highlight=False)
+    parts = [_ACCURACY, _COMPARED_COST] if console.width < _WIDE else [{**_ACCURACY, **_COMPARED_COST}]
+    for columns in parts:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("model", overflow="fold")
+        for title in columns:
+            table.add_column(title, justify="right", no_wrap=True)
+        for number, item in enumerate(comparison.models):
+            cells = [column(item.measured, comparison) for column in columns.values()]
+            table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
+        console.print(table)
+    for difference in comparison.differences:
+        for sentence in difference.says:
+            console.print(Text(f"{difference.name}  {sentence}"), soft_wrap=True)
+    for note in (comparison.resolution.in_words(), *comparison.remarks):
+        console.print(Text(f"note  {note}"), soft_wrap=True)
+    console.print()
+    console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
 
 
 def show_robustness(conditions: Sequence[Robustness]) -> None:

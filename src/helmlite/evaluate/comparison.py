@@ -1,0 +1,333 @@
+"""Several models on the same pictures, the first of them the one that all others are held against.
+
+Any mix of models and runtimes goes in as predictions; what comes out is plain data, which comparison_files.py writes.
+All are asked at one number of false alarms (`errors.alarm_level`), each at the threshold that gives it on the tuning
+pictures.  A difference is called a loss or a gain only where its paired 95 % interval leaves zero out; else these
+pictures cannot tell the two apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from helmlite.data.dataset import Dataset
+from helmlite.data.load import class_mapping
+from helmlite.data.roles import Class, labels_of_role
+from helmlite.detections import Detections
+from helmlite.evaluate.accuracy import Predictions, measure_accuracy
+from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
+from helmlite.evaluate.report import DataUsed, Measured
+from helmlite.evaluate.resampling import (
+    Weights,
+    bootstrap_weights,
+    check_pairing,
+    map_ci95,
+    map_loss_ci95,
+    percentile_interval,
+    unit_count,
+)
+from helmlite.evaluate.resolution import Resolution, resolvable_loss
+from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule, choose_thresholds
+from helmlite.runtime.manifest import Thresholds
+
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One model as it goes into a comparison, its labels in the data set's classes.
+
+    measured: its name and conditions, what it costs;  the accuracies in it are filled in by `compare`
+    reported: what it found in the reported pictures;  tuning: in those that thresholds are chosen on
+    own_thresholds: those that it carries, for each class; None where it carries none
+    """
+
+    measured: Measured
+    reported: Predictions
+    tuning: Predictions
+    own_thresholds: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class OperatingResult:
+    """The no_helmet role at one threshold on the reported pictures.  recall: None where nothing of it is labelled"""
+
+    threshold: float
+    recall: float | None
+    alarms_per_100: float
+
+
+@dataclass(frozen=True)
+class ComparedModel:
+    """One model, measured.
+
+    measured:       its row: accuracy, its interval, recall of no_helmet at the common number of false alarms, cost
+    thresholds:     chosen for it by the rule, a score for each class, on the tuning pictures
+    at_own_level:   bare heads at the threshold where it raises as many false alarms as the others there
+    as_carried:     bare heads at the threshold that the model carries itself; None where it carries none
+    with_the_firsts: bare heads if the first model's threshold were kept: what not choosing anew would cost
+    """
+
+    measured: Measured
+    thresholds: Thresholds
+    at_own_level: OperatingResult | None = None
+    as_carried: OperatingResult | None = None
+    with_the_firsts: OperatingResult | None = None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model against the first, in points, positive for a loss; None where it is unknown.
+
+    says: both differences, each in a sentence that calls nothing a loss or a gain that may be chance
+    """
+
+    name: str
+    map_loss_points: float | None
+    map_loss_ci95: tuple[float, float] | None
+    recall_loss_points: float | None
+    recall_loss_ci95: tuple[float, float] | None
+    heads: HeadChanges | None
+    says: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models in the order in which they were given, and each one but the first against the first.
+
+    alarms_per_100: false alarms of no_helmet for every 100 tuning pictures that each model is allowed; None without
+                    the role, or where no such head is ever found
+    tuned_on:       split that thresholds were chosen on: the reported one itself where there is no other
+    """
+
+    models: tuple[ComparedModel, ...]
+    differences: tuple[Difference, ...]
+    data: tuple[DataUsed, ...]
+    resolution: Resolution
+    alarms_per_100: float | None
+    tuned_on: str
+    remarks: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    measured_on: Mapping[str, str] = field(default_factory=dict)
+    seed: int = 0
+    created: str = ""
+
+    def speedup_of(self, item: Measured) -> float | None:
+        """How many times faster than the first a model is; None where either was not timed."""
+        is_first = item is self.models[0].measured
+        return (None if item.latency_ms_median is None else 1.0) if is_first else item.speedup
+
+
+def common_classes(of_data: Sequence[Class], of_models: Mapping[str, Sequence[Class]]) -> tuple[list[int], list[str]]:
+    """Indices of the data's classes that every model has, and a sentence for each class that some model lacks.
+
+    Raises ValueError where no class is left.
+    """
+    reached = {name: set(class_mapping(classes, of_data).values()) for name, classes in of_models.items()}
+    kept = [index for index in range(len(of_data)) if all(index in found for found in reached.values())]
+    remarks = []
+    for index, item in enumerate(of_data):
+        lacking = [name for name, found in reached.items() if index not in found]
+        if lacking:
+            remarks.append(f"'{item.name}' is left out: {', '.join(lacking)} has no such class.")
+    if not kept:
+        known = "; ".join(f"{name}: {', '.join(item.name for item in found)}" for name, found in of_models.items())
+        raise ValueError(
+            f"No class of the data is known to every model. The data has {', '.join(item.name for item in of_data)}; "
+            f"{known}. Give --role, for instance --role no_helmet=NAME."
+        )
+    return kept, remarks
+
+
+def in_classes_of(predictions: Predictions, index_of: Mapping[int, int]) -> Predictions:
+    """The predictions with labels renumbered by `index_of` (old -> new); detections of other labels are dropped."""
+
+    def renumbered(found: Detections) -> Detections:
+        kept = found[np.isin(found.labels, list(index_of))]
+        labels = np.array([index_of[int(label)] for label in kept.labels], dtype=np.int64)
+        return Detections(kept.boxes_xyxy, kept.scores, labels)
+
+    return replace(predictions, detections=tuple(renumbered(found) for found in predictions.detections))
+
+
+def compare(
+    contenders: Sequence[Contender],
+    reported: Dataset,
+    tuning: Dataset,
+    rule: ThresholdRule = BEST_F1,
+    seed: int = 0,
+) -> Comparison:
+    """All models on the reported pictures, at thresholds that are chosen on the tuning pictures.
+
+    Raises ValueError for no model, two of one name, and where they did not see the same pictures.
+    """
+    names = [item.measured.name for item in contenders]
+    if not contenders:
+        raise ValueError("There is no model to compare.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"Every model needs a name of its own; got {', '.join(names)}.")
+    first = contenders[0]
+    for item in contenders[1:]:
+        check_pairing(first.reported, item.reported)
+        check_pairing(first.tuning, item.tuning)
+    labels = labels_of_role(reported.classes, "no_helmet")
+    tuned = [match_class(item.tuning, tuning, labels) for item in contenders]
+    level = alarm_level(tuned[0], *tuned[1:]) if labels else None
+    points = [None if level is None else threshold_for_alarms(matches, level) for matches in tuned]
+    seen = [match_class(item.reported, reported, labels) for item in contenders]
+    models = tuple(
+        _model(item, matches, point, points[0], labels, reported, tuning, rule, seed)
+        for item, matches, point in zip(contenders, seen, points, strict=True)
+    )
+    differences = tuple(
+        _difference(first, item, (seen[0], matches), (points[0], point), reported, seed)
+        for item, matches, point in zip(contenders[1:], seen[1:], points[1:], strict=True)
+    )
+    same = tuning.split == reported.split
+    return Comparison(
+        models=models,
+        differences=differences,
+        data=(data_used(reported, first.reported, "reported"),)
+        + (() if same else (data_used(tuning, first.tuning, "thresholds"),)),
+        resolution=resolvable_loss(first.reported, reported, seed),
+        alarms_per_100=level,
+        tuned_on=tuning.split,
+        remarks=(
+            f"Thresholds were chosen on the reported pictures themselves ({reported.split}), which flatters recall.",
+        )
+        if same
+        else (),
+        seed=seed,
+    )
+
+
+def data_used(dataset: Dataset, predictions: Predictions, purpose: str) -> DataUsed:
+    """The pictures that were looked at, with their hash."""
+    used = dataset.subset(list(predictions.indices))
+    labels = labels_of_role(dataset.classes, "no_helmet")
+    boxes = [sample.labels for sample in used]
+    return DataUsed(
+        purpose,
+        str(dataset.source or ""),
+        dataset.split,
+        len(used),
+        sum(len(item) for item in boxes),
+        used.sha256(),
+        sum(int(np.isin(item, labels).sum()) for item in boxes) if labels else None,
+    )
+
+
+def difference_in_words(name: str, loss_points: float | None, loss_ci95: tuple[float, float] | None) -> str:
+    """A difference in one sentence; what its interval does not prove is not called a loss or a gain.
+
+    >>> difference_in_words("mAP50-95", 1.0, (0.2, 1.8))
+    'mAP50-95: 1.00 points lost (95 % interval: a loss between 0.20 and 1.80).'
+    >>> difference_in_words("mAP50-95", 1.0, (-0.5, 2.5))
+    'mAP50-95: no difference shown (95 % interval: between a gain of 0.50 and a loss of 2.50).'
+    """
+    if loss_points is None:
+        return f"{name}: unknown, nothing of it is labelled here."
+    if loss_ci95 is None:
+        return f"{name}: {change_in_words(loss_points)}, too few pictures for an interval."
+    low, high = loss_ci95
+    told = change_in_words(loss_points) if low > 0 or high < 0 else "no difference shown"
+    return f"{name}: {told} (95 % interval: {interval_in_words(loss_ci95)})."
+
+
+def recall_loss_ci95(
+    before: Matches, after: Matches, thresholds: tuple[float, float], weights: Weights
+) -> tuple[float, float] | None:
+    """95 % interval of recall lost, in points, at thresholds that were chosen elsewhere; paired by labelled head.
+
+    weights: (B, N) how often each picture counts in each resample
+    """
+    change = before.found_at(thresholds[0]).astype(np.int64) - after.found_at(thresholds[1]).astype(np.int64)  # (G,)
+    of_head = weights[:, before.head_pictures]  # (B, G)
+    heads = of_head.sum(axis=1)
+    return percentile_interval(np.where(heads > 0, 100 * (of_head @ change) / np.maximum(heads, 1), np.nan))
+
+
+def _model(
+    item: Contender,
+    matches: Matches,
+    point: float | None,
+    firsts_point: float | None,
+    labels: Sequence[int],
+    reported: Dataset,
+    tuning: Dataset,
+    rule: ThresholdRule,
+    seed: int,
+) -> ComparedModel:
+    accuracy = measure_accuracy(item.reported, reported)
+    at_level = None if point is None else _operating(matches, point)
+    row = replace(
+        item.measured,
+        map=accuracy.map,
+        map50=accuracy.map50,
+        map75=accuracy.map75,
+        map_ci95=map_ci95(item.reported, reported, _RESAMPLES, seed) if _has_intervals(item, reported) else None,
+        by_size=accuracy.by_size,
+        per_class=accuracy.per_class,
+        recall_no_helmet=None if at_level is None else at_level.recall,
+    )
+    carried = item.own_thresholds
+    return ComparedModel(
+        measured=row,
+        thresholds=choose_thresholds(item.tuning, tuning, rule),
+        at_own_level=at_level,
+        as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
+        with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),
+    )
+
+
+def _operating(matches: Matches, threshold: float) -> OperatingResult:
+    return OperatingResult(threshold, matches.recall_at(threshold), matches.alarms_per_100(threshold))
+
+
+def _by_class(
+    predictions: Predictions, dataset: Dataset, labels: Sequence[int], thresholds: Sequence[float]
+) -> OperatingResult:
+    """All classes of a role, each at its own threshold, as a device decides."""
+    parts = [(match_class(predictions, dataset, (label,)), thresholds[label]) for label in labels]
+    heads = sum(matches.head_count for matches, _ in parts)
+    found = sum(int(matches.found_at(threshold).sum()) for matches, threshold in parts)
+    alarms = sum(matches.alarms_per_100(threshold) for matches, threshold in parts)
+    return OperatingResult(min(thresholds[label] for label in labels), found / heads if heads else None, alarms)
+
+
+def _difference(
+    first: Contender,
+    item: Contender,
+    matches: tuple[Matches, Matches],
+    points: tuple[float | None, float | None],
+    dataset: Dataset,
+    seed: int,
+) -> Difference:
+    before, after = (measure_accuracy(side.reported, dataset).map for side in (first, item))
+    loss = None if before is None or after is None else 100 * (before - after)
+    is_proven = _has_intervals(first, dataset)
+    interval = map_loss_ci95(first.reported, item.reported, dataset, _RESAMPLES, seed) if is_proven else None
+    says = [difference_in_words("mAP50-95", loss, interval)]
+    heads, recall_loss, recall_interval = None, None, None
+    if points[0] is not None and points[1] is not None and matches[0].head_count:
+        heads = compare_heads(*matches, first.reported, points[0], points[1])
+        weights = bootstrap_weights(_groups(first, dataset), _RESAMPLES, seed)
+        recall_loss = 100 * (heads.found_by_baseline - heads.found_by_candidate) / heads.heads
+        recall_interval = recall_loss_ci95(*matches, (points[0], points[1]), weights) if is_proven else None
+        sentence = difference_in_words("Recall of no_helmet", recall_loss, recall_interval)
+        says.append(f"{sentence} {heads.in_words().capitalize()}.")
+    return Difference(item.measured.name, loss, interval, recall_loss, recall_interval, heads, tuple(says))
+
+
+def _groups(item: Contender, dataset: Dataset) -> list[str | None]:
+    return [dataset[index].group for index in item.reported.indices]
+
+
+def _has_intervals(item: Contender, dataset: Dataset) -> bool:
+    """Whether there are pictures enough for an interval that can be trusted."""
+    return unit_count(_groups(item, dataset)) >= FEWEST_PICTURES

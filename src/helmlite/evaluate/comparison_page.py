@@ -1,0 +1,281 @@
+"""A comparison as one HTML page that opens offline, and as Markdown for a pull request: the answer first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from helmlite.evaluate import figures
+from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
+from helmlite.evaluate.html import bullet_list, capital, document, section, shown
+from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
+from helmlite.evaluate.report import Measured
+
+_COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
+
+_LONGEST_LABEL = 20  # letters
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The whole page as text.  Every word that comes from outside is escaped."""
+    names = " · ".join(item.measured.name for item in comparison.models)
+    sections = [
+        _header(comparison),
+        _differences(comparison),
+        _models(comparison),
+        _classes(comparison),
+        _thresholds(comparison),
+        _notes(comparison),
+        _provenance(comparison),
+    ]
+    return document(f"helmlite compare: {names}", sections)
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """What the page says first, for a pull request."""
+    rows = [_cells(item.measured, comparison) for item in comparison.models]
+    lines = [
+        f"## {headline(comparison)}",
+        "",
+        *(f"- **{_plain(name)}** {_plain(sentence)}" for name, sentence in _sentences(comparison)),
+        "",
+        f"| {' | '.join(_COLUMNS)} |",
+        f"|{'---|' * len(_COLUMNS)}",
+        *(f"| {' | '.join(_plain(cell) for cell in row)} |" for row in rows),
+        "",
+        *(f"- {_plain(line)}" for line in _all_notes(comparison)),
+        "",
+        f"Pictures: {_plain(_pictures(comparison))}. Seed {comparison.seed}.",
+    ]
+    if comparison.measured_on:
+        lines.append(f"Latency: {_plain(_conditions(comparison))}.")
+    return "\n".join(lines) + "\n"
+
+
+def headline(comparison: Comparison) -> str:
+    """One line: who is held against whom, and whether these pictures tell them apart.
+
+    `b against a: no difference shown`, `b against a: 1.20 points of mAP50-95 lost`
+    """
+    first = comparison.models[0].measured
+    if not comparison.differences:
+        return f"{first.name}: mAP50-95 {figures.points(first.map)} points"
+    if len(comparison.differences) > 1:
+        lost, won = (_count(comparison.differences, sign) for sign in (1, -1))
+        alike = len(comparison.differences) - lost - won
+        return (
+            f"{len(comparison.differences)} models against {first.name}: mAP50-95 shown to be lower in {lost}, higher "
+            f"in {won}, not told apart in {alike}"
+        )
+    difference = comparison.differences[0]
+    return f"{difference.name} against {first.name}: {_proven(difference)}"
+
+
+def _count(differences: Sequence[Difference], sign: int) -> int:
+    return sum(_direction(item.map_loss_ci95) == sign for item in differences)
+
+
+def _direction(loss_ci95: tuple[float, float] | None) -> int:
+    """1 for a loss that the interval proves, -1 for a gain, 0 for what cannot be told."""
+    if loss_ci95 is None:
+        return 0
+    return 1 if loss_ci95[0] > 0 else -1 if loss_ci95[1] < 0 else 0
+
+
+def _proven(difference: Difference) -> str:
+    direction = _direction(difference.map_loss_ci95)
+    if direction and difference.map_loss_points is not None:
+        return f"{abs(difference.map_loss_points):.2f} points of mAP50-95 {'lost' if direction > 0 else 'gained'}"
+    return "no difference in mAP50-95 shown" if difference.map_loss_ci95 else "no interval, so nothing is proved"
+
+
+def _sentences(comparison: Comparison) -> list[tuple[str, str]]:
+    return [(item.name, sentence) for item in comparison.differences for sentence in item.says]
+
+
+def _header(comparison: Comparison) -> str:
+    when = f" · {escape(comparison.created)}" if comparison.created else ""
+    return (
+        f'<div class="eyebrow">helmlite · {len(comparison.models)} models on '
+        f"{escape(_pictures(comparison))}{when}</div><h1>{escape(capital(headline(comparison)))}</h1>"
+    )
+
+
+def _differences(comparison: Comparison) -> str:
+    if not comparison.differences:
+        return ""
+    first = comparison.models[0].measured.name
+    rows = []
+    for item in comparison.differences:
+        for what, loss, interval in (
+            ("mAP50-95", item.map_loss_points, item.map_loss_ci95),
+            ("recall", item.recall_loss_points, item.recall_loss_ci95),
+        ):
+            if loss is not None and interval is not None:
+                verdict = {1: "failed", 0: "not judged", -1: "passed"}[_direction(interval)]
+                rows.append(IntervalRow(f"{_short(item.name)}: {what}", verdict, loss, *interval, 0.0))
+    plotted = (
+        f'<div class="plot">{interval_plot(rows)}</div><p class="key">Dot: the difference. Bar: its 95 % interval, '
+        "paired by picture, of mAP50-95 and of the recall of no_helmet. "
+        "A bar across the upright tick at zero proves neither a loss nor a gain.</p>"
+        if rows
+        else ""
+    )
+    sentences = "".join(
+        f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in _sentences(comparison)
+    )
+    level = (
+        ""
+        if comparison.alarms_per_100 is None
+        else (
+            f" Recall at {comparison.alarms_per_100:.1f} false alarms for every 100 pictures of {comparison.tuned_on}, "
+            "each model at the threshold that gives it."
+        )
+    )
+    return section("Differences", f'{plotted}<ul class="checks">{sentences}</ul>', f"Each against {first}.{level}")
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a plot: its end tells more than its beginning."""
+    return name if len(name) <= _LONGEST_LABEL else "…" + name[1 - _LONGEST_LABEL :]
+
+
+def _models(comparison: Comparison) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
+    rows = []
+    for number, item in enumerate(comparison.models):
+        measured = item.measured
+        first, *cells = _cells(measured, comparison)
+        below = "".join(f"<small>{escape(part)}</small>" for part in (_ran(measured), measured.note) if part)
+        rows.append(
+            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{escape(first)}{below}</td>'
+            f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells)}</tr>"
+        )
+    points = [
+        ScatterPoint(item.measured.name, "baseline" if number == 0 else "reference", latency, 100 * accuracy)
+        for number, item in enumerate(comparison.models)
+        if (latency := item.measured.latency_ms_median) is not None and (accuracy := item.measured.map) is not None
+    ]
+    plotted = scatter_plot(points)
+    below = f'<h3>Accuracy against latency</h3><div class="plot">{plotted}</div>' if plotted else ""
+    conditions = f"Latency: {_conditions(comparison)}." if comparison.measured_on else "Latency was not measured."
+    table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return section("Models", table + below, f"On {_pictures(comparison)}. {conditions}")
+
+
+def _cells(measured: Measured, comparison: Comparison) -> list[str]:
+    return [
+        measured.name,
+        figures.points(measured.map),
+        figures.points_between(measured.map_ci95) or figures.UNKNOWN,
+        figures.points(measured.map50),
+        figures.points(measured.map75),
+        figures.share(measured.recall_no_helmet),
+        figures.size(measured.size_bytes),
+        figures.milliseconds(measured.latency_ms_median),
+        figures.times(comparison.speedup_of(measured)),
+    ]
+
+
+def _ran(measured: Measured) -> str:
+    parts = (f"{measured.input_size} px" if measured.input_size else "", measured.runtime, measured.precision)
+    return " · ".join(part for part in parts if part)
+
+
+def _classes(comparison: Comparison) -> str:
+    models = [item.measured for item in comparison.models]
+    head = "".join(f"<th>{escape(item.name)}</th>" for item in models)
+    rows = []
+    for label, item in enumerate(models[0].per_class):
+        cells = "".join(f"<td>{shown(figures.points(model.per_class[label].ap))}</td>" for model in models)
+        rows.append(
+            f"<tr><td>{escape(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
+            f"{cells}</tr>"
+        )
+    for size in models[0].by_size:
+        cells = "".join(f"<td>{shown(figures.points(model.by_size.get(size)))}</td>" for model in models)
+        rows.append(f"<tr><td>{escape(size)} boxes</td><td></td>{cells}</tr>")
+    table = (
+        f'<div class="scroll"><table><tr><th>AP50-95, points</th><th>boxes</th>{head}</tr>{"".join(rows)}</table></div>'
+    )
+    lead = "Sizes as in COCO: small below 32², large above 96² pixels of the original picture."
+    return section("Each class and size", table, lead)
+
+
+def _thresholds(comparison: Comparison) -> str:
+    names = [item.name for item in comparison.models[0].measured.per_class]
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{escape(item.measured.name)}</td>"
+        f"{''.join(f'<td>{score:.3f}</td>' for score in item.thresholds.by_class)}</tr>"
+        for item in comparison.models
+    )
+    chosen = f'<div class="scroll"><table><tr><th>model</th>{head}</tr>{rows}</table></div>'
+    kept = "".join(_kept(item, number == 0) for number, item in enumerate(comparison.models))
+    parts = [chosen]
+    if any(item.at_own_level for item in comparison.models):
+        first = escape(comparison.models[0].measured.name)
+        head = (
+            "<tr><th>model</th><th>at equal false alarms</th><th>at the threshold<br>that it carries</th>"
+            f"<th>if the threshold of<br>{first} were kept</th></tr>"
+        )
+        parts.append("<h3>Bare heads at each threshold, on the reported pictures</h3>")
+        parts.append(f'<div class="scroll"><table>{head}{kept}</table></div>')
+    return section("Thresholds", "".join(parts), f"Chosen by {comparison.models[0].thresholds.rule}.")
+
+
+def _kept(item: ComparedModel, is_first: bool) -> str:
+    cells = (item.at_own_level, item.as_carried, None if is_first else item.with_the_firsts)
+    return f"<tr><td>{escape(item.measured.name)}</td>{''.join(f'<td>{_operating(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _operating(result: OperatingResult | None) -> str:
+    if result is None:
+        return "–"
+    return (
+        f"{shown(figures.share(result.recall))} found<small>{result.alarms_per_100:.1f} false alarms per 100 at "
+        f"{result.threshold:.3f}</small>"
+    )
+
+
+def _notes(comparison: Comparison) -> str:
+    return section("What to bear in mind", bullet_list(_all_notes(comparison)))
+
+
+def _all_notes(comparison: Comparison) -> list[str]:
+    return [comparison.resolution.in_words(), *comparison.remarks]
+
+
+def _pictures(comparison: Comparison) -> str:
+    used = comparison.data[0]
+    heads = "" if used.bare_heads is None else f", {used.bare_heads} of them bare heads"
+    return f"{used.pictures} pictures of {used.source} ({used.split}): {used.boxes} boxes{heads}"
+
+
+def _conditions(comparison: Comparison) -> str:
+    return ", ".join(f"{key} {value}" for key, value in comparison.measured_on.items())
+
+
+def _provenance(comparison: Comparison) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(item.purpose)}<small>{escape(item.source)}, {escape(item.split)}</small></td>"
+        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text">{escape(item.sha256)}</td></tr>'
+        for item in comparison.data
+    )
+    parts = [
+        '<div class="scroll"><table><tr><th>pictures</th><th>number</th><th>boxes</th>'
+        f'<th class="text">sha256 of pictures and labels</th></tr>{rows}</table></div>'
+    ]
+    if comparison.commands:
+        parts.append(f"<h3>Commands</h3><pre>{escape(chr(10).join(comparison.commands))}</pre>")
+    pairs = [("seed", str(comparison.seed)), *comparison.versions.items()]
+    values = "".join(f'<tr><td>{escape(k)}</td><td class="text hash">{escape(v)}</td></tr>' for k, v in pairs)
+    parts.append(f"<details><summary>Seed and versions</summary><table>{values}</table></details>")
+    return section("How this was made", "".join(parts))
+
+
+def _plain(text: str) -> str:
+    """Text that cannot be taken for Markdown's own signs or a tag."""
+    for sign in ("\\", "|", "*", "_", "`", "<", "["):
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())

@@ -1,0 +1,52 @@
+"""What every page here is made of: the document with its style inside, sections, pills, and unknown shown as unknown.
+
+A page is one file that opens offline and asks for nothing: its policy forbids scripts and every request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+from helmlite.evaluate.figures import UNKNOWN
+
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def document(title: str, sections: Sequence[str], language: str = "en") -> str:
+    """The whole page as text.  title: any text, is escaped;  sections: HTML"""
+    style = files("helmlite.evaluate").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<title>{escape(title)}</title><style>{style}</style></head>"
+        f"<body><main>{''.join(sections)}<footer>Written by helmlite.</footer></main></body></html>\n"
+    )
+
+
+def section(title: str, inner: str, lead: str = "") -> str:
+    """A card with a heading.  title, lead: any text;  inner: HTML"""
+    opening = f'<p class="lead">{escape(lead)}</p>' if lead else ""
+    return f"<section><h2>{escape(title)}</h2>{opening}{inner}</section>"
+
+
+def bullet_list(lines: Iterable[str]) -> str:
+    """Any texts as a list."""
+    return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
+
+
+def pill(verdict: str, before: str = "") -> str:
+    """A verdict in its colour."""
+    return f'<span class="pill {escape(verdict.replace(" ", "-"))}">{escape(before + verdict)}</span>'
+
+
+def shown(text: str) -> str:
+    """Any text; what is unknown in the way that unknown things look."""
+    return f'<span class="unknown">{UNKNOWN}</span>' if text.lower() == UNKNOWN else escape(text)
+
+
+def capital(text: str) -> str:
+    """The text with its first letter in upper case, the rest as it is."""
+    return text[:1].upper() + text[1:]
