@@ -26,12 +26,13 @@ from helmlite.evaluate.comparison_files import (
     JSON_NAME,
     MARKDOWN_NAME,
     PAGE_NAME,
-    pictures_csv,
     read_comparison,
     write_comparison,
 )
-from helmlite.evaluate.comparison_page import comparison_markdown, comparison_page, headline
+from helmlite.evaluate.comparison_page import comparison_page, headline
 from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.markdown import comparison_markdown
+from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import Measured
 from helmlite.evaluate.terminal import show_comparison
 from helmlite.evaluate.thresholds import ThresholdRule
@@ -207,9 +208,9 @@ def test_it_is_written_and_read_again(comparison: Comparison, tmp_path: Path) ->
 
 def test_every_picture_has_its_rows(comparison: Comparison, made: tuple[Dataset, Predictions]) -> None:
     dataset, found = made
-    contenders = [_contender("first", found), _contender("=blind", _blind(found, 1))]
     thresholds = [comparison.models[0].thresholds, comparison.models[2].thresholds]
-    rows = list(csv.DictReader(pictures_csv(contenders, thresholds, dataset).splitlines()))
+    models = {"first": (found, thresholds[0]), "=blind": (_blind(found, 1), thresholds[1])}
+    rows = list(csv.DictReader(pictures_csv(models, dataset).splitlines()))
     assert len(rows) == 2 * len(dataset)
     bare = [row for row in rows if row["role"] == "no_helmet"]
     assert sum(int(row["labelled"]) for row in bare) == sum(int((sample.labels == 1).sum()) for sample in dataset)

@@ -21,8 +21,9 @@ from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import Head, HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
-from helmlite.evaluate.gallery import CROP_SIZE, cut_crops, cut_window
+from helmlite.evaluate.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
 from helmlite.evaluate.gate import GateCheck, GateVerdict
+from helmlite.evaluate.markdown import report_markdown
 from helmlite.evaluate.page import report_page
 from helmlite.evaluate.plots import (
     IntervalRow,
@@ -42,7 +43,7 @@ from helmlite.evaluate.report import (
     report_json,
     verdict_line,
 )
-from helmlite.evaluate.report_files import read_report, write_report
+from helmlite.evaluate.report_files import read_gallery, read_report, write_report
 from helmlite.evaluate.resolution import Resolution
 from helmlite.evaluate.terminal import show_report
 from helmlite.runtime.manifest import StayedFloat
@@ -154,9 +155,33 @@ def test_unknown_figures_stay_unknown() -> None:
 def test_written_and_read_again(tmp_path: Path) -> None:
     page = write_report(a_report(), tmp_path / "run")
     assert page == tmp_path / "run" / "report.html"
-    assert sorted(item.name for item in page.parent.iterdir()) == ["report.html", "report.json"]
+    names = sorted(item.name for item in page.parent.iterdir())
+    assert names == ["gallery.json", "report.html", "report.json", "report.md"]
+    assert read_gallery(page.parent) == () and read_gallery(tmp_path) == ()
     assert read_report(page.parent) == a_report()
     assert read_report(page.parent / "report.json") == a_report()
+
+
+def test_crops_are_kept_for_the_next_page(tmp_path: Path) -> None:
+    crop = Crop(NEWLY_MISSED, "a.jpg", 31, base64.b64encode(b"one").decode(), base64.b64encode(b"two").decode())
+    write_report(a_report(), tmp_path, (crop,), "picture\n")
+    assert read_gallery(tmp_path) == (crop,)
+    assert (tmp_path / "pictures.csv").read_text() == "picture\n"
+    (tmp_path / "gallery.json").write_text('[{"change": 1}]')
+    with pytest.raises(ValueError, match=r"gallery\.json\.change: expected str, got 1"):
+        read_gallery(tmp_path)
+
+
+def test_markdown_says_the_verdict_and_every_row() -> None:
+    report = replace(a_report(), model="my_|model", notes=("a <b> note",))
+    text = report_markdown(report)
+    assert text.startswith(f"## {verdict_line(report)}\n")
+    assert "my\\_\\|model for x86-openvino. mAP50-95 on the reported pictures: 2.00 points lost" in text
+    assert "a \\<b> note" in text
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "step" not in line]
+    assert [row.split(" | ")[0][2:] for row in rows] == ["FP32", "prune", "INT8", "BF16, no training"]
+    assert all(row.count(" | ") == 9 for row in rows)
+    assert "| unknown |" in rows[1]
 
 
 def test_what_is_no_report_is_refused(tmp_path: Path) -> None:

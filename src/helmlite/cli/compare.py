@@ -58,7 +58,8 @@ def compare_models(
     from helmlite.data.load import load_dataset
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.comparison import compare
-    from helmlite.evaluate.comparison_files import pictures_csv, write_comparison
+    from helmlite.evaluate.comparison_files import write_comparison
+    from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.terminal import show_comparison
     from helmlite.evaluate.thresholds import parse_rule
 
@@ -89,7 +90,9 @@ def compare_models(
     )
     show_comparison(found)
     if out is not None:
-        table = pictures_csv(contenders, [item.thresholds for item in found.models], pictures[0])
+        named_results = zip(contenders, found.models, strict=True)
+        seen = {item.measured.name: (item.reported, model.thresholds) for item, model in named_results}
+        table = pictures_csv(seen, pictures[0])
         print(f"written to {write_comparison(found, out, table)}")
 
 
@@ -264,7 +267,8 @@ def _tuning_split(data: Path, split: str) -> str:
 
 def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     """Raises ValueError where the folder holds anything but an older comparison, or lies in a model."""
-    from helmlite.evaluate.comparison_files import CSV_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.pictures import CSV_NAME
     from helmlite.files import keep_out_of
 
     keep_out_of(models, folder, "--out")

@@ -1,4 +1,4 @@
-"""A comparison as one HTML page that opens offline, and as Markdown for a pull request: the answer first."""
+"""A comparison as one HTML page that opens offline, the answer first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helmlite.evaluate.html import bullet_list, capital, document, section, show
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.report import Measured
 
-_COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
+COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
 
 _LONGEST_LABEL = 20  # letters
 
@@ -29,27 +29,6 @@ def comparison_page(comparison: Comparison) -> str:
         _provenance(comparison),
     ]
     return document(f"helmlite compare: {names}", sections)
-
-
-def comparison_markdown(comparison: Comparison) -> str:
-    """What the page says first, for a pull request."""
-    rows = [_cells(item.measured, comparison) for item in comparison.models]
-    lines = [
-        f"## {headline(comparison)}",
-        "",
-        *(f"- **{_plain(name)}** {_plain(sentence)}" for name, sentence in _sentences(comparison)),
-        "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'---|' * len(_COLUMNS)}",
-        *(f"| {' | '.join(_plain(cell) for cell in row)} |" for row in rows),
-        "",
-        *(f"- {_plain(line)}" for line in _all_notes(comparison)),
-        "",
-        f"Pictures: {_plain(_pictures(comparison))}. Seed {comparison.seed}.",
-    ]
-    if comparison.measured_on:
-        lines.append(f"Latency: {_plain(_conditions(comparison))}.")
-    return "\n".join(lines) + "\n"
 
 
 def headline(comparison: Comparison) -> str:
@@ -89,7 +68,8 @@ def _proven(difference: Difference) -> str:
     return "no difference in mAP50-95 shown" if difference.map_loss_ci95 else "no interval, so nothing is proved"
 
 
-def _sentences(comparison: Comparison) -> list[tuple[str, str]]:
+def sentences_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """(model, what its difference from the first is) in order."""
     return [(item.name, sentence) for item in comparison.differences for sentence in item.says]
 
 
@@ -97,7 +77,7 @@ def _header(comparison: Comparison) -> str:
     when = f" · {escape(comparison.created)}" if comparison.created else ""
     return (
         f'<div class="eyebrow">helmlite · {len(comparison.models)} models on '
-        f"{escape(_pictures(comparison))}{when}</div><h1>{escape(capital(headline(comparison)))}</h1>"
+        f"{escape(pictures_in_words(comparison))}{when}</div><h1>{escape(capital(headline(comparison)))}</h1>"
     )
 
 
@@ -122,7 +102,7 @@ def _differences(comparison: Comparison) -> str:
         else ""
     )
     sentences = "".join(
-        f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in _sentences(comparison)
+        f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in sentences_of(comparison)
     )
     level = (
         ""
@@ -141,11 +121,11 @@ def _short(name: str) -> str:
 
 
 def _models(comparison: Comparison) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in _COLUMNS)
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
     rows = []
     for number, item in enumerate(comparison.models):
         measured = item.measured
-        first, *cells = _cells(measured, comparison)
+        first, *cells = cells_of(measured, comparison)
         below = "".join(f"<small>{escape(part)}</small>" for part in (_ran(measured), measured.note) if part)
         rows.append(
             f'<tr class="{"baseline" if number == 0 else "step"}"><td>{escape(first)}{below}</td>'
@@ -158,12 +138,15 @@ def _models(comparison: Comparison) -> str:
     ]
     plotted = scatter_plot(points)
     below = f'<h3>Accuracy against latency</h3><div class="plot">{plotted}</div>' if plotted else ""
-    conditions = f"Latency: {_conditions(comparison)}." if comparison.measured_on else "Latency was not measured."
+    conditions = (
+        f"Latency: {conditions_in_words(comparison)}." if comparison.measured_on else "Latency was not measured."
+    )
     table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
-    return section("Models", table + below, f"On {_pictures(comparison)}. {conditions}")
+    return section("Models", table + below, f"On {pictures_in_words(comparison)}. Latency: {conditions}.")
 
 
-def _cells(measured: Measured, comparison: Comparison) -> list[str]:
+def cells_of(measured: Measured, comparison: Comparison) -> list[str]:
+    """One model's row of the table, a cell for each of COLUMNS."""
     return [
         measured.name,
         figures.points(measured.map),
@@ -239,20 +222,23 @@ def _operating(result: OperatingResult | None) -> str:
 
 
 def _notes(comparison: Comparison) -> str:
-    return section("What to bear in mind", bullet_list(_all_notes(comparison)))
+    return section("What to bear in mind", bullet_list(notes_of(comparison)))
 
 
-def _all_notes(comparison: Comparison) -> list[str]:
+def notes_of(comparison: Comparison) -> list[str]:
+    """What a reader must bear in mind."""
     return [comparison.resolution.in_words(), *comparison.remarks]
 
 
-def _pictures(comparison: Comparison) -> str:
+def pictures_in_words(comparison: Comparison) -> str:
+    """`76 pictures of data.yaml (test): 140 boxes, 54 of them bare heads`"""
     used = comparison.data[0]
     heads = "" if used.bare_heads is None else f", {used.bare_heads} of them bare heads"
     return f"{used.pictures} pictures of {used.source} ({used.split}): {used.boxes} boxes{heads}"
 
 
-def _conditions(comparison: Comparison) -> str:
+def conditions_in_words(comparison: Comparison) -> str:
+    """What every latency was measured on."""
     return ", ".join(f"{key} {value}" for key, value in comparison.measured_on.items())
 
 
@@ -272,10 +258,3 @@ def _provenance(comparison: Comparison) -> str:
     values = "".join(f'<tr><td>{escape(k)}</td><td class="text hash">{escape(v)}</td></tr>' for k, v in pairs)
     parts.append(f"<details><summary>Seed and versions</summary><table>{values}</table></details>")
     return section("How this was made", "".join(parts))
-
-
-def _plain(text: str) -> str:
-    """Text that cannot be taken for Markdown's own signs or a tag."""
-    for sign in ("\\", "|", "*", "_", "`", "<", "["):
-        text = text.replace(sign, "\\" + sign)
-    return " ".join(text.split())

@@ -37,6 +37,7 @@ from helmlite.evaluate.gate import (
     judge,
     operating_point,
 )
+from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
@@ -67,7 +68,7 @@ from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare, steps_for_this_machine
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
-from helmlite.runtime.bundle import Bundle, read_bundle
+from helmlite.runtime.bundle import Bundle, Thresholds, read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
 
 _ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
@@ -113,7 +114,11 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     bundle = _write_result(prepared, result, seen[result.name], report)
     report = replace(report, notes=(*report.notes, *_other_files(prepared, result, bundle)))
     log(verdict_line(report))
-    write_report(report, settings.out, _gallery(prepared, report, seen[baseline.name], seen[result.name]))
+    before, after = seen[baseline.name], seen[result.name]
+    both = {baseline.name: before, result.name: after}
+    pictures = {name: (found.test, _thresholds(prepared, found)) for name, found in both.items()}
+    gallery = _gallery(prepared, report, before, after)
+    write_report(report, settings.out, gallery, pictures_csv(pictures, prepared.test))
     return report
 
 
@@ -315,6 +320,10 @@ def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -
     return cut_crops(report.heads, before.test, after.test, prepared.test, labels)
 
 
+def _thresholds(prepared: Prepared, seen: Seen) -> Thresholds:
+    return choose_thresholds(seen.val, prepared.val)
+
+
 def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: RunReport) -> Bundle:
     """The bundle for the box: the chosen artifact for every runtime, with thresholds chosen again on val."""
     write_bundle(
@@ -325,7 +334,7 @@ def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: Run
         runtime=prepared.target.runtime,
         precision=result.precision,
         target=prepared.target.name,
-        thresholds=choose_thresholds(seen.val, prepared.val),
+        thresholds=_thresholds(prepared, seen),
         metrics={
             "test_map": seen.accuracy.map,
             "test_map50": seen.accuracy.map50,

@@ -25,7 +25,7 @@ from helmlite.data.roles import check_given_roles, with_given_roles
 from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
-from helmlite.evaluate.report_files import JSON_NAME, PAGE_NAME
+from helmlite.evaluate.report_files import REPORT_NAMES
 from helmlite.files import read_json, write_whole
 from helmlite.job.check_steps import check_steps
 from helmlite.job.target import Target, load_target
@@ -35,7 +35,7 @@ from helmlite.runtime.preprocess import check_input_size
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
 _BEFORE_ALL_ELSE = frozenset({_LOCK_FILE, f".{RUN_FILE}.part"})  # what a run leaves that could not even begin
-_TOLD = (JSON_NAME, PAGE_NAME, "compressed.pt")  # made from the steps of one recipe, and not keyed by it
+_TOLD = (*REPORT_NAMES, "compressed.pt")  # made from the steps of one recipe, and not keyed by it
 _LOCKED: dict[Path, TextIO] = {}
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
 

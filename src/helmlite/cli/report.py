@@ -1,0 +1,67 @@
+"""`helmlite report`: the page of a finished run or comparison made again from what it left on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this file's commands to the application."""
+    app.command("report")(report)
+
+
+def report(
+    folder: Annotated[
+        Path | None, typer.Argument(help="The --out folder of `helmlite compress` or `helmlite compare`.")
+    ] = None,
+    page: Annotated[Path | None, typer.Option("--page", help="Where to write it; by default where it was.")] = None,
+    no_crops: Annotated[
+        bool, typer.Option("--no-crops", help="Leave out the crops of people's heads, to pass the page on.")
+    ] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print it as Markdown for a pull request.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of report.json.")] = False,
+) -> None:
+    """Writes the page of a run or a comparison again, or prints it as Markdown; no figure is computed anew."""
+    import json
+
+    from helmlite.evaluate import comparison_files, report_files
+    from helmlite.evaluate.comparison_page import comparison_page
+    from helmlite.evaluate.markdown import comparison_markdown, report_markdown
+    from helmlite.evaluate.page import report_page
+    from helmlite.evaluate.schema import report_schema
+    from helmlite.files import claim_file, write_whole
+
+    if schema:
+        print(json.dumps(report_schema(), indent=1, ensure_ascii=False))
+        return
+    if folder is None:
+        raise ValueError("helmlite report wants the --out folder of a run or a comparison.")
+    is_run = (folder / report_files.JSON_NAME).is_file()
+    if not is_run and not (folder / comparison_files.JSON_NAME).is_file():
+        raise ValueError(
+            f"{folder}: neither {report_files.JSON_NAME} nor {comparison_files.JSON_NAME} is there; is it the --out "
+            "folder of a finished `helmlite compress` or `helmlite compare`?"
+        )
+    place = page or folder / (report_files.PAGE_NAME if is_run else comparison_files.PAGE_NAME)
+    if not markdown:
+        claim_file(place, "--page", _is_our_page)
+    if is_run:
+        told = report_files.read_report(folder)
+        gallery = () if no_crops or markdown else report_files.read_gallery(folder)
+        text = report_markdown(told) if markdown else report_page(told, gallery)
+    else:
+        compared = comparison_files.read_comparison(folder)
+        text = comparison_markdown(compared) if markdown else comparison_page(compared)
+    if markdown:
+        print(text, end="")
+        return
+    write_whole(place, text)
+    print(f"written to {place}")
+
+
+def _is_our_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(15).lower() == b"<!doctype html>" and b"Written by helmlite." in path.read_bytes()[-200:]

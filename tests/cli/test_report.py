@@ -1,0 +1,60 @@
+"""`helmlite report` from the outside: pages made again, and every way to ask wrongly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results"
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The folder of a run, with a crop."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(RESULTS / "bikes_helmets-cpu" / "report.json", folder)
+    crop = {"change": "newly missed", "picture": "a.jpg", "head_pixels": 9, "baseline_jpeg": "AA", "result_jpeg": "AA"}
+    (folder / "gallery.json").write_text(json.dumps([crop]))
+    return folder
+
+
+def test_a_run_s_page_is_made_again(run, finished: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, shown, _ = run("report", finished)
+    page = (finished / "report.html").read_text("utf-8")
+    assert code == 0 and shown == f"written to {finished / 'report.html'}\n"
+    assert "data:image/jpeg;base64,AA" in page and "13.6× faster" in page
+    assert run("report", finished, "--no-crops", "--page", tmp_path / "new" / "page.html")[0] == 0
+    passed_on = (tmp_path / "new" / "page.html").read_text("utf-8")
+    assert "data:image" not in passed_on and "Crops were not asked for." in passed_on
+    assert run("report", finished)[0] == 0, "its own page may be written over"
+
+
+def test_markdown_and_schema_are_printed(run, finished: Path) -> None:  # type: ignore[no-untyped-def]
+    code, shown, _ = run("report", finished, "--markdown")
+    assert code == 0 and shown.startswith("## 13.6× faster") and not (finished / "report.html").exists()
+    code, shown, _ = run("report", "--schema")
+    assert code == 0 and json.loads(shown) == json.loads((RESULTS.parent / "report-schema.json").read_text("utf-8"))
+
+
+def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "diary.html").write_text("<!doctype html>dear diary")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "report.json").write_text((finished / "report.json").read_text("utf-8")[:500])
+    cases = (
+        ((), "wants the --out folder"),
+        ((tmp_path / "gone",), "neither report.json nor comparison.json is there"),
+        ((finished, "--page", tmp_path / "diary.html"), "exists and holds other things"),
+        ((finished, "--page", tmp_path), "is a folder"),
+        ((broken,), "report.json: damaged (it is not JSON"),
+    )
+    for words, message in cases:
+        code, _, error = run("report", *words)
+        lines = [line for line in error.splitlines() if line.strip()]
+        assert (code, len(lines)) == (2, 1), (words, error)
+        assert message in lines[0]
+    assert (tmp_path / "diary.html").read_text() == "<!doctype html>dear diary"
