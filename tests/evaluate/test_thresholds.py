@@ -84,6 +84,7 @@ def test_rules_as_they_are_written() -> None:
     assert parse_rule("f1") == BEST_F1
     assert parse_rule("recall=0.9") == ThresholdRule("recall", 0.9)
     assert parse_rule("alarms=5").in_words() == "at most 5 false alarms of each class for every 100 pictures"
+    assert [str(parse_rule(text)) for text in ("f1", "recall=0.90", "alarms=5")] == ["f1", "recall=0.9", "alarms=5"]
     for text in ("", "f1=1", "recall", "recall=", "recall=high", "recall=0", "recall=1.1", "alarms=-1", "alarms=nan",
                  "alarms=inf", "precision=0.9"):  # fmt: skip
         with pytest.raises(ValueError, match=r"rules are f1, recall=SHARE|share of boxes|False alarms"):

@@ -289,10 +289,12 @@ def _versions(opened: Mapping[str, OpenedModel]) -> dict[str, str]:
 
 
 def _command() -> str:
+    """The command again.  Of paths only the last parts, since a page may be shown to others."""
     import shlex
     import sys
 
-    return shlex.join(["helmlite", *sys.argv[1:]])
+    words = ["/".join(Path(word).parts[1:][-2:]) if word.startswith("/") else word for word in sys.argv[1:]]
+    return shlex.join(["helmlite", *words])
 
 
 def _now() -> str:

@@ -43,6 +43,9 @@ def compress(
     unlabelled: Annotated[
         Path | None, typer.Option(help="Folder of pictures without labels: a teacher teaches on them too.")
     ] = None,
+    thresholds: Annotated[
+        str, typer.Option(help="How the bundle's thresholds are chosen: f1, recall=0.9, alarms=5 (per 100 pictures).")
+    ] = "f1",
     export: Annotated[str | None, typer.Option(help="Also write `ultralytics-pt`: opens in stock Ultralytics.")] = None,
     device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
     train_only: Annotated[bool, typer.Option("--train-only", help=_TRAIN_ONLY)] = False,
@@ -58,6 +61,7 @@ def compress(
     from helmlite.cli.errors import EXIT_GATE_FAILED, EXIT_GATE_UNDECIDED, going_on_later
     from helmlite.data.roles import parse_role_options
     from helmlite.evaluate.terminal import show_report
+    from helmlite.evaluate.thresholds import parse_rule
     from helmlite.job.compress import compress as run
     from helmlite.job.compress import train
     from helmlite.job.prepare import CompressSettings
@@ -82,6 +86,7 @@ def compress(
         device=device,
         stock_pt=export is not None,
         unlabelled=unlabelled,
+        thresholds=parse_rule(thresholds),
     )
     if dry_run:
         _print_plan(settings)

@@ -213,7 +213,7 @@ def data_used(dataset: Dataset, predictions: Predictions, purpose: str) -> DataU
     boxes = [sample.labels for sample in used]
     return DataUsed(
         purpose,
-        str(dataset.source or ""),
+        "/".join(dataset.source.parts[-2:]) if dataset.source else "",  # a page may be shown to others
         dataset.split,
         len(used),
         sum(len(item) for item in boxes),

@@ -39,6 +39,10 @@ class ThresholdRule:
         if self.kind == "alarms" and not 0 <= self.value < float("inf"):
             raise ValueError(f"False alarms for every 100 pictures are at least 0; got {self.value:g}.")
 
+    def __str__(self) -> str:
+        """As `parse_rule` reads it: `f1`, `recall=0.9`, `alarms=5`."""
+        return self.kind if self.kind == "f1" else f"{self.kind}={self.value:g}"
+
     def in_words(self) -> str:
         """`best F1 of each class`, `recall of at least 90 % of each class`, ..."""
         if self.kind == "recall":

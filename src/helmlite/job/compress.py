@@ -42,7 +42,7 @@ from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.resolution import resolvable_loss
-from helmlite.evaluate.thresholds import choose_thresholds
+from helmlite.evaluate.thresholds import BEST_F1, choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.export.parity import measure_parity
@@ -321,7 +321,7 @@ def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -
 
 
 def _thresholds(prepared: Prepared, seen: Seen) -> Thresholds:
-    return choose_thresholds(seen.val, prepared.val)
+    return choose_thresholds(seen.val, prepared.val, prepared.settings.thresholds)
 
 
 def _write_result(prepared: Prepared, result: Candidate, seen: Seen, report: RunReport) -> Bundle:
@@ -439,6 +439,7 @@ def _command(settings: CompressSettings) -> str:
     words += ["--max-drop", f"{settings.max_drop:g}", "--max-recall-drop", f"{settings.max_recall_drop:g}"]
     words += [] if settings.minutes is None else ["--minutes", f"{settings.minutes:g}"]
     words += ["--seed", str(settings.seed)]
+    words += ["--thresholds", str(settings.thresholds)] if settings.thresholds != BEST_F1 else []
     words += ["--unlabelled", settings.unlabelled.name] if settings.unlabelled else []
     words += ["--export", "ultralytics-pt"] if settings.stock_pt else []
     words += ["--device", settings.device] if settings.device != "auto" else []

@@ -26,6 +26,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.report_files import REPORT_NAMES
+from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule
 from helmlite.files import read_json, write_whole
 from helmlite.job.check_steps import check_steps
 from helmlite.job.target import Target, load_target
@@ -53,6 +54,7 @@ class CompressSettings:
     device:   where to train: "auto" (a GPU where there is one), "cpu" or "cuda"
     stock_pt: whether a `.pt` for stock Ultralytics is wanted as well
     unlabelled: folder of pictures without labels, on which teachers teach too
+    thresholds: how the bundle's thresholds are chosen on val, and those of the pictures' table
     """
 
     model: str
@@ -70,6 +72,7 @@ class CompressSettings:
     device: str = "auto"
     stock_pt: bool = False
     unlabelled: Path | None = None
+    thresholds: ThresholdRule = BEST_F1
 
 
 @dataclass(frozen=True)
