@@ -21,7 +21,8 @@ def test_calls_are_interleaved_and_the_first_of_a_round_changes() -> None:
 def test_median_and_p95_by_hand() -> None:
     timing = Timing(tuple(float(value) for value in range(1, 102)))  # 1 .. 101
     assert timing.median_ms == 51
-    assert timing.p95_ms == 96
+    assert (timing.p95_ms, timing.p99_ms) == (96, 100)
+    assert timing.p99().value == 100 and timing.p99().low < 100 <= timing.p99().high
     median = timing.median()
     assert median.low < 51 < median.high
     assert Timing((7.0,)).median().to_json() == {"value": 7.0, "low": 7.0, "high": 7.0}

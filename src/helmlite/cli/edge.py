@@ -114,6 +114,9 @@ def bench(
     pictures: Annotated[
         str | None, typer.Option("--pictures", help="Picture or folder to time with; by default a drawn one.")
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Also p99, memory, pictures a second by threads, and energy where told.")
+    ] = False,
     json_path: Annotated[Path | None, typer.Option("--json", help="File for the figures.")] = None,
     runtime: _Runtime = None,
     threads: _Threads = None,
@@ -135,7 +138,7 @@ def bench(
     from rich.console import Console
 
     from helmlite.cli.edge_print import print_bench, print_remarks
-    from helmlite.runtime.bench import bench_report, time_predictors
+    from helmlite.runtime.bench import bench_report, measure_costs, time_predictors
 
     if baseline is None and (baseline_runtime or baseline_precision):
         raise ValueError("--baseline-runtime and --baseline-precision are for a second model; give --baseline.")
@@ -159,6 +162,10 @@ def bench(
     with console.status(f"Timing {' against '.join(names)}"):
         timings = time_predictors(predictors, images, rounds, warmup, seconds)
     report = bench_report(predictors, timings, pictured)
+    if full:
+        for name, predictor in predictors.items():
+            with console.status(f"What else {name} takes"):
+                report["models"][name] |= measure_costs(predictor, images[0])
     print_bench(console, report)
     if json_path is not None:
         write_whole(json_path, json.dumps(report, ensure_ascii=False, indent=2) + "\n")

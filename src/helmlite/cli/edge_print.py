@@ -91,7 +91,8 @@ def print_bench(console: Console, report: dict[str, Any]) -> None:
     table.add_column("")
     for name in models:
         table.add_column(name, justify="right", overflow="fold")
-    for title, show in _BENCH_ROWS:
+    rows = (*_BENCH_ROWS, *_FULL_ROWS) if all("throughput" in model for model in models.values()) else _BENCH_ROWS
+    for title, show in rows:
         table.add_row(title, *(show(model) for model in models.values()))
     console.print(table)
     first = next(iter(models))
@@ -189,6 +190,30 @@ _BENCH_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
     ("end to end, median", lambda model: _estimate(model["end_to_end"]["median_ms"])),
     ("end to end, p95", lambda model: _estimate(model["end_to_end"]["p95_ms"])),
 )
+
+_FULL_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+    ("network, p99", lambda model: _estimate(model["network"]["p99_ms"])),
+    ("end to end, p99", lambda model: _estimate(model["end_to_end"]["p99_ms"])),
+    ("memory, at most", lambda model: _mebibytes(model["memory"])),
+    ("pictures a second", lambda model: _by_threads(model["throughput"])),
+    ("energy a picture", lambda model: _energy(model["energy"])),
+)
+
+
+def _mebibytes(memory: dict[str, int] | None) -> str:
+    return "not told" if memory is None else f"{memory['peak_bytes'] / 2**20:.0f} MiB"
+
+
+def _by_threads(found: Sequence[dict[str, Any]]) -> str:
+    return ", ".join(
+        f"{item['per_second']:.1f} ({item['threads']} thread{'s' if item['threads'] > 1 else ''})" for item in found
+    )
+
+
+def _energy(energy: dict[str, float] | None) -> str:
+    if energy is None:
+        return "not told"
+    return f"{energy['joules_per_picture']:.3g} J ({energy['watts']:.0f} W, whole processor)"
 
 
 def _memory(total: int | None, limit: int | None) -> str:

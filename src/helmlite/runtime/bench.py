@@ -16,8 +16,12 @@ from numpy.typing import NDArray
 
 from helmlite.detections import Image
 from helmlite.runtime.bundle import BundlePredictor
-from helmlite.runtime.machine import installed_versions, read_machine
+from helmlite.runtime.energy import measure_energy
+from helmlite.runtime.machine import installed_versions, read_machine, usable_cores
+from helmlite.runtime.memory import measure_memory
 from helmlite.runtime.preprocess import network_input
+from helmlite.runtime.session import open_session
+from helmlite.runtime.throughput import measure_throughput
 
 _RESAMPLES = 2000
 
@@ -52,6 +56,10 @@ class Timing:
     def p95_ms(self) -> float:
         return float(np.percentile(self.samples_ms, 95))
 
+    @property
+    def p99_ms(self) -> float:
+        return float(np.percentile(self.samples_ms, 99))
+
     def median(self) -> Estimate:
         """The median with its interval, ms."""
         low, high = _interval(np.median(_resampled(self.samples_ms), axis=1))
@@ -59,11 +67,23 @@ class Timing:
 
     def p95(self) -> Estimate:
         """The 95th percentile with its interval, ms."""
-        low, high = _interval(np.percentile(_resampled(self.samples_ms), 95, axis=1))
-        return Estimate(self.p95_ms, low, high)
+        return self._percentile(95)
+
+    def p99(self) -> Estimate:
+        """The 99th percentile with its interval, ms.  Of fewer than a few hundred rounds it is little but the worst."""
+        return self._percentile(99)
 
     def to_json(self) -> dict[str, Any]:
-        return {"rounds": len(self.samples_ms), "median_ms": self.median().to_json(), "p95_ms": self.p95().to_json()}
+        return {
+            "rounds": len(self.samples_ms),
+            "median_ms": self.median().to_json(),
+            "p95_ms": self.p95().to_json(),
+            "p99_ms": self.p99().to_json(),
+        }
+
+    def _percentile(self, share: int) -> Estimate:
+        low, high = _interval(np.percentile(_resampled(self.samples_ms), share, axis=1))
+        return Estimate(float(np.percentile(self.samples_ms, share)), low, high)
 
 
 @dataclass(frozen=True)
@@ -172,6 +192,39 @@ def bench_report(
         "models": models,
         "times_as_fast": compared,
     }
+
+
+def measure_costs(predictor: BundlePredictor, image: Image, seconds: float = 1.0) -> dict[str, Any]:
+    """What else a detector's network takes, as plain data: memory, pictures a second by threads, energy.
+
+    seconds: how long each number of threads and the energy are measured
+    `memory` and `energy` are None where the system does not tell.
+    """
+    session, manifest = predictor.session, predictor.bundle.manifest
+    path = predictor.bundle.folder / manifest.runtime_files[session.runtime][0]
+    planes = network_input(image, predictor.input_size)[0]
+    memory = measure_memory(path, session.runtime, session.threads, session.precision, session.input_size)
+    by_threads = measure_throughput(
+        lambda count: open_session(path, session.runtime, count, session.precision, session.input_size),
+        planes,
+        thread_counts(usable_cores()),
+        seconds,
+    )
+    energy = measure_energy(lambda: session.run(planes), seconds)
+    return {
+        "memory": None if memory is None else memory.to_json(),
+        "throughput": [item.to_json() for item in by_threads],
+        "energy": None if energy is None else energy.to_json(),
+    }
+
+
+def thread_counts(cores: int) -> list[int]:
+    """1, 2, 4, ... and all cores.
+
+    >>> thread_counts(6), thread_counts(1)
+    ([1, 2, 4, 6], [1])
+    """
+    return sorted({2**power for power in range(cores.bit_length()) if 2**power <= cores} | {cores})
 
 
 def drawn_picture(width: int = 1280, height: int = 720, seed: int = 0) -> Image:
