@@ -2,7 +2,9 @@
 
 accuracy.py     mAP of predictions;  errors.py: single heads, lost and won;  thresholds.py: from which score on
 gate.py         read this for the verdict;  resampling.py: its intervals;  resolution.py: what pictures can prove
-fidelity.py     a copy against its original;  robustness.py: bad weather;  cost.py: bytes and factors of a speed-up
+fidelity.py     a copy against its original;  cost.py: bytes and factors of a speed-up
+robustness.py   accuracy in nine bad conditions (`conditions/`);  extra_loss.py: does compression break there first?
+                robustness_plot.py: both drawn
 report.py       all of it as one value;  report_files.py, page.py, markdown.py, terminal.py: written, drawn, shown
 comparison.py   several models on the same pictures;  comparison_files.py, comparison_page.py: written, drawn
 schema.py       the JSON of both as a JSON Schema;  pictures.py: a row for each picture

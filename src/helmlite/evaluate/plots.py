@@ -36,6 +36,23 @@ class ScatterPoint:
     y: float
 
 
+@dataclass(frozen=True)
+class HeatCell:
+    """A change in points, negative for a loss; None: unknown.  is_told: whether it is told from none by its interval"""
+
+    change: float | None
+    is_told: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class HeatBlock:
+    """Columns of a heat map under one heading.  cells: a row of them for each row of the map"""
+
+    heading: str
+    cells: Sequence[Sequence[HeatCell]]
+
+
 def interval_plot(rows: Sequence[IntervalRow]) -> str:
     """Each loss as a dot with its 95 % interval, and a tick at its margin: left of it passes."""
     if not rows:
@@ -193,6 +210,36 @@ def line_chart(x_label: str, y_label: str, lines: Mapping[str, Sequence[tuple[fl
     return _svg(height, title, described, parts)
 
 
+def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], blocks: Sequence[HeatBlock]) -> str:
+    """Blocks of columns beside each other over the same rows: the more is lost, the fuller the colour.
+
+    What is not told from none stays grey, whatever its number.  All blocks share one scale.
+    """
+    if not rows or not columns or not blocks:
+        return ""
+    left, gap, top, high = 150, 26, 58, 32
+    wide = (_WIDTH - left - gap * (len(blocks) - 1)) / (len(blocks) * len(columns))
+    told = [abs(cell.change) for block in blocks for row in block.cells for cell in row if cell.change and cell.is_told]
+    most = max(told, default=1.0)
+    parts = [_text(left - 14, top + high * (n + 0.5) + 5, name, "label", "end") for n, name in enumerate(rows)]
+    for number, block in enumerate(blocks):
+        start = left + number * (wide * len(columns) + gap)
+        parts.append(_text(start, 20, block.heading, "small", "start"))
+        parts += [_text(start + wide * (n + 0.5), top - 10, name, "tick", "middle") for n, name in enumerate(columns)]
+        for row, cells in enumerate(block.cells):
+            for column, cell in enumerate(cells):
+                parts += _heat_cell(cell, start + wide * column, top + high * row, wide, high, most)
+    bottom = top + high * len(rows) + 30
+    parts.append(_text(left, bottom, f"colour: up to {most:.1f} points", "tick", "start"))
+    parts.append(_text(_WIDTH, bottom, "grey: nothing proved", "tick", "end"))
+    described = "; ".join(
+        f"{block.heading}, {name}: " + ", ".join(_change_in_points(cell.change) for cell in cells)
+        for block in blocks
+        for name, cells in zip(rows, block.cells, strict=True)
+    )
+    return _svg(bottom + 14, title, described, parts)
+
+
 def nice_ticks(low: float, high: float, about: int) -> list[float]:
     """Round numbers that cover low..high, about so many: nice_ticks(0, 4.3, 5) -> [0, 1, 2, 3, 4, 5]."""
     if high <= low:
@@ -207,6 +254,28 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
 def signed(value: float) -> str:
     """A number with its sign, zero without: `+2`, `0`, `−1.5`."""
     return "0" if value == 0 else f"{value:+g}".replace("-", "−")
+
+
+def _heat_cell(cell: HeatCell, x: float, y: float, wide: float, high: float, most: float) -> list[str]:
+    kind, share = "unknown", 1.0
+    if cell.change is not None and cell.is_told:
+        kind = "lost" if cell.change < 0 else "gained"
+        share = 0.08 + 0.5 * min(abs(cell.change) / most, 1.0)  # never so full that the number on it fades
+    return [
+        f'<rect class="heat {kind}" x="{x + 1:.1f}" y="{y + 1:.1f}" width="{wide - 2:.1f}" height="{high - 2:.1f}" '
+        f'rx="4" fill-opacity="{share:.2f}"><title>{escape(cell.says)}</title></rect>',
+        _text(
+            x + wide / 2, y + high / 2 + 5, _change_in_points(cell.change), "cell" if cell.is_told else "tick", "middle"
+        ),
+    ]
+
+
+def _change_in_points(change: float | None) -> str:
+    """`−12.3`, `+0.4`, `0.0`, `unknown`"""
+    if change is None:
+        return "unknown"
+    text = f"{change:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

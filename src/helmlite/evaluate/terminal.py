@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from rich import box
 from rich.console import Console
@@ -13,12 +13,14 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.comparison_page import headline
+from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.report import Measured, RunReport, verdict_line
-from helmlite.evaluate.robustness import Robustness
+from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
 
+_NOT_KNOWN = "?"  # where a cell has room for no more
 _WIDE = 112  # columns that the whole table takes
 Whole = RunReport | Comparison  # what knows how many times faster one of its rows is
 Column = Callable[[Measured, Whole], str]
@@ -112,19 +114,56 @@ def show_comparison(comparison: Comparison) -> None:
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
 
 
-def show_robustness(conditions: Sequence[Robustness]) -> None:
-    """What each condition costs, as a table on standard output."""
+def show_robustness(robustness: Robustness, width: int | None = None) -> None:
+    """Accuracy and loss of each condition at each severity, as a table on standard output."""
+    console = Console(width=width, highlight=False)
+    untouched = robustness.untouched
+    console.print(
+        Text(
+            f"{robustness.pictures} pictures made worse; as they are: mAP50-95 {figures.points(untouched.map)}, "
+            f"mAP50 {figures.points(untouched.map50)}, recall of no_helmet {figures.share(untouched.recall_no_helmet)}",
+            style="bold",
+        ),
+        soft_wrap=True,
+    )
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("pictures made worse")
-    for column in ("mAP50-95", "mAP50"):
-        table.add_column(column, justify="right")
-    table.add_column("against the pictures as they are")
-    for item in conditions:
-        change = change_in_words(item.loss_points)
-        if item.loss_ci95 is not None:
-            change += f" ({interval_in_words(item.loss_ci95)})"
-        table.add_row(item.condition, figures.points(item.map), figures.points(item.map50), change)
-    Console(highlight=False).print(table)
+    table.add_column("condition", overflow="fold")
+    for severity in SEVERITIES:
+        table.add_column(f"severity {severity}", justify="right")
+    for name in dict.fromkeys(item.condition for item in robustness.cases):
+        cells = {item.severity: _case_cell(item) for item in robustness.cases if item.condition == name}
+        table.add_row(Text(name), *(cells.get(severity, Text("")) for severity in SEVERITIES), end_section=True)
+    console.print(table)
+    for line in (
+        "each: mAP50-95, mAP50, recall of no_helmet at the threshold that it has on the pictures as they are; below it "
+        "how mAP50-95 changes, and the 95 % interval of that (+ gained, − lost)",
+        f"mean over all: mAP50-95 {figures.points(robustness.mean_map)}, {figures.share(robustness.kept)} of what it "
+        "is on the pictures as they are",
+    ):
+        console.print(Text(line, style="dim"), soft_wrap=True)
+
+
+def _case_cell(item: CaseMeasured) -> Text:
+    """Three lines; what cannot be told from no loss is not called one."""
+    measures = item.measures
+    recall = _NOT_KNOWN if measures.recall_no_helmet is None else f"{100 * measures.recall_no_helmet:.0f} %"
+    shown = [_NOT_KNOWN if value is None else figures.points(value) for value in (measures.map, measures.map50)]
+    first = f"{shown[0]}  {shown[1]}  {recall}"
+    if item.loss_points is None:
+        return Text(f"{first}\nunknown\n")
+    if item.loss_ci95 is None:
+        return Text.assemble(first, (f"\n{change_in_words(item.loss_points)}\ninterval unknown", "dim"))
+    low, high = item.loss_ci95
+    if not item.is_told_from_none:
+        return Text.assemble(first, (f"\nno change proved\n{_change(low)} to {_change(high)}", "dim"))
+    between = f"{min(abs(low), abs(high)):.1f} to {max(abs(low), abs(high)):.1f}"
+    colour = "red" if item.loss_points > 0 else "green"
+    changed = f"{abs(item.loss_points):.1f} points {'lost' if item.loss_points > 0 else 'gained'}"
+    return Text.assemble(first, (f"\n{changed}", colour), (f"\n{between}", "dim"))
+
+
+def _change(loss_points: float) -> str:
+    return f"{'−' if loss_points > 0 else '+'}{abs(loss_points):.1f}"
 
 
 def _steps_tables(report: RunReport, width: int) -> list[Table]:
