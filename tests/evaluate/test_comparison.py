@@ -34,6 +34,7 @@ from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.markdown import comparison_markdown
 from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import Measured
+from helmlite.evaluate.robustness import WorsePredictions, all_cases
 from helmlite.evaluate.terminal import show_comparison
 from helmlite.evaluate.thresholds import ThresholdRule
 from written_data import CLASSES, make_found, make_predictions, make_random, make_sample
@@ -192,6 +193,27 @@ def test_classes_that_all_know() -> None:
 )
 def test_noise_is_not_called_a_loss(loss: float | None, interval: tuple[float, float] | None, said: str) -> None:
     assert difference_in_words("x", loss, interval) == said
+
+
+def test_bad_conditions_are_compared_too(tmp_path: Path) -> None:
+    """A detector that goes blind at night, against one that does not; all else alike."""
+    dataset, found = make_random(4, pictures=40, noise=1.0, false=1)
+    cases = all_cases(["night", "fog"])
+    nothing = replace(found, detections=(make_found([], [], []),) * len(found))
+    seeing = replace(_contender("seeing", found), worse=WorsePredictions(found, {case: found for case in cases}))
+    at_night = {case: nothing if case.condition == "night" else found for case in cases}
+    blind = replace(_contender("blind at night", found), worse=WorsePredictions(found, at_night))
+    result = compare([seeing, blind], dataset, dataset)
+    difference = result.differences[0]
+    assert difference.robustness is not None and difference.robustness.first is not None
+    assert (difference.robustness.first.condition, difference.robustness.first.severity) == ("night", 1)
+    assert difference.says[-1].startswith("The result breaks first in night at severity 1")
+    assert result.models[0].robustness is not None and result.models[0].robustness.kept == pytest.approx(1.0)
+    assert "In bad conditions" in comparison_page(result) and "In bad conditions" not in comparison_page(
+        compare([_contender("a", found)], dataset, dataset)
+    )
+    write_comparison(result, tmp_path)
+    assert read_comparison(tmp_path) == result
 
 
 def test_it_is_written_and_read_again(comparison: Comparison, tmp_path: Path) -> None:

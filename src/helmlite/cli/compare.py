@@ -12,8 +12,10 @@ import typer
 if TYPE_CHECKING:
     from helmlite.cli.evaluate import OpenedModel
     from helmlite.data.dataset import Dataset
+    from helmlite.evaluate.accuracy import Predictions
     from helmlite.evaluate.comparison import Contender
     from helmlite.evaluate.report import Measured
+    from helmlite.evaluate.robustness import WorsePredictions
 
 _TIMED_PICTURES, _WARMUP = 8, 5
 _SAYS_NOTHING = ("bundle", "model.onnx", "weights", "best.pt", "last.pt", "best.onnx", "/", "..")
@@ -48,6 +50,9 @@ def compare_models(
     ] = "f1",
     time: Annotated[bool, typer.Option("--time", help="Also time them, all in turn in one run.")] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 40,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Also on the pictures made worse in nine ways, at three severities.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     out: Annotated[
@@ -76,7 +81,7 @@ def compare_models(
     for model in opened.values():
         check_given_roles(roles, loaded[0].classes, model.classes)
     opened = {name: replace(model, classes=with_given_roles(model.classes, roles)) for name, model in opened.items()}
-    pictures, contenders, remarks = look(opened, loaded)
+    pictures, contenders, remarks = look(opened, loaded, robustness, seed)
     if time:
         contenders, conditions = _timed(contenders, opened, pictures[0], rounds)
     found = compare(contenders, pictures[0], pictures[-1], rule, seed)
@@ -180,9 +185,11 @@ def _own_name(path: Path) -> str:
 
 
 def look(
-    opened: Mapping[str, OpenedModel], loaded: Sequence[Dataset]
+    opened: Mapping[str, OpenedModel], loaded: Sequence[Dataset], robustness: bool = False, seed: int = 0
 ) -> tuple[list[Dataset], list[Contender], tuple[str, ...]]:
     """What every model finds in the reported and in the tuning pictures, all in the data set's classes.
+
+    robustness: whether it also looks at the reported pictures made worse;  seed: of how they are
 
     Gives the two data sets with the classes that all know, the contenders, and what must be said.
     """
@@ -202,11 +209,25 @@ def look(
             with ShownProgress(f"{name}, {dataset.split}") as progress:
                 found.append(in_classes_of(predict_all(model.predict, dataset, progress), mapping))
         own = _own_thresholds(model, mapping, len(classes))
-        contenders.append(Contender(_measured(name, model), found[0], found[-1], own))
+        worse = _worse(name, model, mapping, pictures[0], found[0], seed) if robustness else None
+        contenders.append(Contender(_measured(name, model), found[0], found[-1], own, worse))
         remarks += [f"{name}: {line}" for line in model.remarks]
     for skipped in contenders[0].reported.skipped:
         remarks.append(f"left out: {skipped.reason}")
     return pictures, contenders, tuple(remarks)
+
+
+def _worse(
+    name: str, model: OpenedModel, mapping: Mapping[int, int], pictures: Dataset, untouched: Predictions, seed: int
+) -> WorsePredictions:
+    from helmlite.cli.evaluate import ShownProgress
+    from helmlite.evaluate.comparison import in_classes_of
+    from helmlite.evaluate.robustness import predict_worsened
+
+    with ShownProgress(f"{name}, made worse") as progress:
+        found = predict_worsened(model.predict, pictures, untouched, seed=seed, progress=progress)
+    worse = {case: in_classes_of(predictions, mapping) for case, predictions in found.worse.items()}
+    return replace(found, worse=worse)
 
 
 def _own_thresholds(model: OpenedModel, mapping: Mapping[int, int], count: int) -> tuple[float, ...] | None:

@@ -19,6 +19,7 @@ from helmlite.data.roles import Class, labels_of_role
 from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
 from helmlite.evaluate.report import DataUsed, Measured
 from helmlite.evaluate.resampling import (
@@ -31,6 +32,7 @@ from helmlite.evaluate.resampling import (
     unit_count,
 )
 from helmlite.evaluate.resolution import Resolution, resolvable_loss
+from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
 from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule, choose_thresholds
 from helmlite.runtime.manifest import Thresholds
 
@@ -44,12 +46,14 @@ class Contender:
     measured: its name and conditions, what it costs;  the accuracies in it are filled in by `compare`
     reported: what it found in the reported pictures;  tuning: in those that thresholds are chosen on
     own_thresholds: those that it carries, for each class; None where it carries none
+    worse:    what it found in the reported pictures made worse; None where that was not asked
     """
 
     measured: Measured
     reported: Predictions
     tuning: Predictions
     own_thresholds: tuple[float, ...] | None = None
+    worse: WorsePredictions | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class ComparedModel:
     at_own_level:   bare heads at the threshold where it raises as many false alarms as the others there
     as_carried:     bare heads at the threshold that the model carries itself; None where it carries none
     with_the_firsts: bare heads if the first model's threshold were kept: what not choosing anew would cost
+    robustness:      accuracy in bad conditions, at the chosen thresholds; None where it was not asked
     """
 
     measured: Measured
@@ -77,13 +82,15 @@ class ComparedModel:
     at_own_level: OperatingResult | None = None
     as_carried: OperatingResult | None = None
     with_the_firsts: OperatingResult | None = None
+    robustness: Robustness | None = None
 
 
 @dataclass(frozen=True)
 class Difference:
     """A model against the first, in points, positive for a loss; None where it is unknown.
 
-    says: both differences, each in a sentence that calls nothing a loss or a gain that may be chance
+    robustness: whether it loses more than the first in bad conditions; None where that was not asked
+    says: every difference in a sentence that calls nothing a loss or a gain that may be chance
     """
 
     name: str
@@ -92,6 +99,7 @@ class Difference:
     recall_loss_points: float | None
     recall_loss_ci95: tuple[float, float] | None
     heads: HeadChanges | None
+    robustness: RobustnessComparison | None = None
     says: tuple[str, ...] = ()
 
 
@@ -276,12 +284,17 @@ def _model(
         recall_no_helmet=None if at_level is None else at_level.recall,
     )
     carried = item.own_thresholds
+    thresholds = choose_thresholds(item.tuning, tuning, rule)
+    worse = item.worse
     return ComparedModel(
         measured=row,
-        thresholds=choose_thresholds(item.tuning, tuning, rule),
+        thresholds=thresholds,
         at_own_level=at_level,
         as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
         with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),
+        robustness=None
+        if worse is None
+        else measure_robustness(worse, reported, thresholds.by_class, seed, _RESAMPLES),
     )
 
 
@@ -321,7 +334,11 @@ def _difference(
         recall_interval = recall_loss_ci95(*matches, (points[0], points[1]), weights) if is_proven else None
         sentence = difference_in_words("Recall of no_helmet", recall_loss, recall_interval)
         says.append(f"{sentence} {heads.in_words().capitalize()}.")
-    return Difference(item.measured.name, loss, interval, recall_loss, recall_interval, heads, tuple(says))
+    worse = None
+    if first.worse is not None and item.worse is not None:
+        worse = compare_robustness(first.worse, item.worse, dataset, seed)
+        says.append(worse.in_words())
+    return Difference(item.measured.name, loss, interval, recall_loss, recall_interval, heads, worse, tuple(says))
 
 
 def _groups(item: Contender, dataset: Dataset) -> list[str | None]:

@@ -10,6 +10,7 @@ from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, 
 from helmlite.evaluate.html import bullet_list, capital, document, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.report import Measured
+from helmlite.evaluate.robustness_plot import robustness_plot
 
 COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
 
@@ -25,6 +26,7 @@ def comparison_page(comparison: Comparison) -> str:
         _models(comparison),
         _classes(comparison),
         _thresholds(comparison),
+        _conditions(comparison),
         _notes(comparison),
         _provenance(comparison),
     ]
@@ -219,6 +221,25 @@ def _operating(result: OperatingResult | None) -> str:
         f"{shown(figures.share(result.recall))} found<small>{result.alarms_per_100:.1f} false alarms per 100 at "
         f"{result.threshold:.3f}</small>"
     )
+
+
+def _conditions(comparison: Comparison) -> str:
+    before = comparison.models[0].robustness
+    parts = []
+    for model, difference in zip(comparison.models[1:], comparison.differences, strict=True):
+        if before is not None and model.robustness is not None and difference.robustness is not None:
+            plotted = robustness_plot(before, model.robustness, difference.robustness)
+            parts.append(
+                f"<h3>{escape(difference.name)}</h3><p>{escape(difference.robustness.in_words())}</p>"
+                f'<div class="plot">{plotted}</div>'
+            )
+    if not parts:
+        return ""
+    lead = (
+        "The reported pictures made worse by formulas: stand-ins for real bad pictures, not a forecast. Input is "
+        f"{comparison.models[0].measured.name}, result the model named above each plot."
+    )
+    return section("In bad conditions", "".join(parts), lead)
 
 
 def _notes(comparison: Comparison) -> str:
