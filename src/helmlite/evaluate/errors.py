@@ -23,6 +23,7 @@ from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions
 
 MATCH_IOU = 0.5
+BACKGROUND_IOU = 0.1  # below it a box is on no head at all
 NEVER_FOUND = -np.inf
 
 
@@ -139,17 +140,26 @@ def match_picture(
 
     boxes_xyxy: (G, 4) -> (G,) and (A,)
     """
+    taken_by = pair_picture(detections, boxes_xyxy)
+    scores = detections.scores.astype(np.float64)
+    found = np.where(taken_by >= 0, scores[taken_by] if len(scores) else NEVER_FOUND, NEVER_FOUND)
     order = np.argsort(-detections.scores, kind="stable")
-    scores = detections.scores[order].astype(np.float64)
+    return found, scores[order[~np.isin(order, taken_by)]]
+
+
+def pair_picture(detections: Detections, boxes_xyxy: NDArray[np.float32]) -> NDArray[np.int64]:
+    """One picture, one class: index of the detection that takes each labelled box, -1 where none does.
+
+    boxes_xyxy: (G, 4) -> (G,)
+    """
+    order = np.argsort(-detections.scores, kind="stable")
     overlap = box_iou(detections.boxes_xyxy[order].astype(np.float64), boxes_xyxy.astype(np.float64))  # (N, G)
-    found = np.full(len(boxes_xyxy), NEVER_FOUND)
-    is_alarm = np.ones(len(scores), dtype=bool)
-    for turn, score in enumerate(scores):
-        free = np.where(found == NEVER_FOUND, overlap[turn], -1.0)
+    taken_by = np.full(len(boxes_xyxy), -1, dtype=np.int64)
+    for turn, detection in enumerate(order):
+        free = np.where(taken_by < 0, overlap[turn], -1.0)
         if free.size and free.max() >= MATCH_IOU:
-            found[int(free.argmax())] = score
-            is_alarm[turn] = False
-    return found, scores[is_alarm]
+            taken_by[int(free.argmax())] = detection
+    return taken_by
 
 
 def alarm_level(baseline: Matches, *candidates: Matches) -> float | None:

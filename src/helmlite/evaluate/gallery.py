@@ -1,4 +1,4 @@
-"""Crops of the heads that were lost and won, each twice: as the baseline saw it, and as the result sees it."""
+"""Crops of heads and false alarms as each detector sees them: of those lost and won, and of any list of boxes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from helmlite.data.dataset import Dataset, UnreadableImageError
 from helmlite.detections import Detections, Image
 from helmlite.evaluate.accuracy import Predictions
+from helmlite.evaluate.error_kinds import check_thresholds
 from helmlite.evaluate.errors import Head, HeadChanges
 
 NEWLY_MISSED, NEWLY_FOUND = "newly missed", "newly found"
@@ -37,6 +38,77 @@ class Crop:
     head_pixels: int
     baseline_jpeg: str
     result_jpeg: str
+
+
+@dataclass(frozen=True)
+class ListedBox:
+    """A place to cut out: a missed head, a false alarm, a label to look at.
+
+    picture:  index in the data set
+    box_xyxy: pixels of the picture
+    says:     goes below the crop
+    """
+
+    picture: int
+    box_xyxy: tuple[float, float, float, float]
+    says: str
+
+
+@dataclass(frozen=True)
+class ListedCrop:
+    """One listed box, cut out of its picture.
+
+    number:     its place in the list, from 0
+    picture:    file name
+    box_pixels: the longer side of the box in the picture
+    says:       as listed
+    jpegs:      one for each detector, base64: its detections above its thresholds drawn
+    """
+
+    number: int
+    picture: str
+    box_pixels: int
+    says: str
+    jpegs: tuple[str, ...]
+
+
+def cut_listed(
+    listed: Sequence[ListedBox],
+    sides: Sequence[Predictions],
+    thresholds: Sequence[Sequence[float]],
+    dataset: Dataset,
+    no_helmet_labels: Sequence[int],
+    limit: int = 24,
+) -> tuple[ListedCrop, ...]:
+    """Crops of at most `limit` of these boxes, in their order.  Pictures are read one after another.
+
+    sides:      what each detector found in the data set
+    thresholds: for each detector a score for each class; a detection is drawn from it on
+
+    Every labelled box is white and dashed, detections of the no_helmet class are red, all others blue.  A picture
+    that cannot be read any more leaves its crop out.
+    Raises ValueError where detectors and thresholds do not fit, or a box lies in a picture that was not evaluated.
+    """
+    if len(sides) != len(thresholds):
+        raise ValueError(f"{len(thresholds)} lists of thresholds do not fit {len(sides)} detectors.")
+    for by_class in thresholds:
+        check_thresholds(by_class, dataset)
+    limits = [np.asarray(by_class, dtype=np.float64) for by_class in thresholds]
+    crops: list[ListedCrop] = []
+    for number, item in enumerate(listed):
+        if len(crops) == limit:
+            break
+        found = [_seen(side, item.picture) for side in sides]
+        shown = [side[side.scores >= least[side.labels]] for side, least in zip(found, limits, strict=True)]
+        sample = dataset[item.picture]
+        box = np.array(item.box_xyxy, dtype=np.float32)
+        try:
+            image = sample.read_image()
+        except UnreadableImageError:  # it was readable when it was evaluated, so it went since
+            continue
+        jpegs = tuple(_draw(image, box, sample.boxes_xyxy, side, no_helmet_labels) for side in shown)
+        crops.append(ListedCrop(number, sample.image_path.name, _longest(box), item.says, jpegs))
+    return tuple(crops)
 
 
 def cut_crops(
@@ -73,17 +145,29 @@ def _crop(
 ) -> Crop:
     sample = dataset[head.picture]
     image, box = sample.read_image(), sample.boxes_xyxy[head.box]
-    window, corner, scale = cut_window(image, box)
-    jpegs = []
-    for detections in found:
-        drawn = window.copy()
-        _dashed(drawn, (box.reshape(2, 2) - corner) * scale)
-        for detection, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels):
-            colour = _NO_HELMET if label in no_helmet_labels else _OTHER
-            _labelled_box(drawn, (detection.reshape(2, 2) - corner) * scale, float(score), colour)
-        jpegs.append(_jpeg(drawn))
-    longest = round(float(max(box[2] - box[0], box[3] - box[1])))
-    return Crop(change, sample.image_path.name, longest, jpegs[0], jpegs[1])
+    jpegs = [_draw(image, box, box[None], detections, no_helmet_labels) for detections in found]
+    return Crop(change, sample.image_path.name, _longest(box), jpegs[0], jpegs[1])
+
+
+def _draw(
+    image: Image,
+    box_xyxy: NDArray[np.float32],
+    labelled_xyxy: NDArray[np.float32],
+    detections: Detections,
+    no_helmet_labels: Sequence[int],
+) -> str:
+    """The crop around a box with labelled boxes, (G, 4), and detections drawn, as a base64 JPEG."""
+    drawn, corner, scale = cut_window(image, box_xyxy)
+    for labelled in labelled_xyxy:
+        _dashed(drawn, (labelled.reshape(2, 2) - corner) * scale)
+    for detection, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels):
+        colour = _NO_HELMET if label in no_helmet_labels else _OTHER
+        _labelled_box(drawn, (detection.reshape(2, 2) - corner) * scale, float(score), colour)
+    return _jpeg(drawn)
+
+
+def _longest(box: NDArray[np.float32]) -> int:
+    return round(float(max(box[2] - box[0], box[3] - box[1])))
 
 
 def cut_window(image: Image, box_xyxy: NDArray[np.float32]) -> tuple[Image, NDArray[np.float64], float]:
@@ -115,6 +199,8 @@ def _largest_first(heads: Sequence[Head], dataset: Dataset) -> list[Head]:
 
 
 def _seen(predictions: Predictions, picture: int) -> Detections:
+    if picture not in predictions.indices:
+        raise ValueError(f"Picture {picture} was not evaluated, so it is not known what is found in it.")
     return predictions.detections[predictions.indices.index(picture)]
 
 
