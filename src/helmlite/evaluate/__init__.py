@@ -3,6 +3,7 @@
 accuracy.py     mAP of predictions;  errors.py: single heads, lost and won;  thresholds.py: from which score on
 gate.py         read this for the verdict;  resampling.py: its intervals;  resolution.py: what pictures can prove
 fidelity.py     a copy against its original;  robustness.py: bad weather;  cost.py: bytes and factors of a speed-up
+diagnosis.py    what kind of errors: tide.py, confusion.py, confidence.py (calibration), curves.py, heights.py
 report.py       all of it as one value;  report_files.py, page.py, terminal.py: written, drawn, shown
 gallery.py, plots.py, figures.py, plain.py   crops, plots, numbers in words, values as JSON
 """

@@ -1,0 +1,75 @@
+"""What kind of mistake costs how much: the six errors of TIDE, counted by hotcoco.
+
+Every false alarm has one of five kinds, by its overlap with the labelled boxes, and every labelled box that nothing
+explains is missed.  A kind costs what AP50 would gain were all of its errors mended, one kind at a time, so that the
+costs do not add up.  Below IoU 0.1 a detection looks at background; from 0.5 on it can take a box.
+
+Source: Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
+section 2.2 (kinds), 2.3 (costs), 2.4 (the two oracles).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helmlite.evaluate.accuracy import Evaluation
+
+FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
+
+KINDS = {
+    "Cls": "right place, wrong class",
+    "Loc": "right class, badly placed (IoU 0.1 to 0.5)",
+    "Both": "wrong class and badly placed",
+    "Dupe": "a second box on a head that a better one has found",
+    "Bkg": "on background",
+    "Miss": "a labelled head that no detection found or nearly found",
+}  # hotcoco's names, in the paper's order
+
+
+@dataclass(frozen=True)
+class TideError:
+    """One kind of error.
+
+    kind:        a key of KINDS
+    count:       detections of this kind; labelled boxes for "Miss"
+    loss_points: points of AP50 that it costs (the paper's dAP); None where nothing is labelled
+    """
+
+    kind: str
+    count: int
+    loss_points: float | None
+
+
+@dataclass(frozen=True)
+class TideErrors:
+    """All six kinds, in the order of KINDS, and the two oracles.
+
+    ap50:                     what it all counts against; None where nothing is labelled
+    false_alarms_loss_points: AP50 that all false alarms cost together (the paper's FP): without them precision is 1
+    missed_loss_points:       AP50 that all boxes without a match cost together (FN), badly placed or not
+    """
+
+    ap50: float | None
+    kinds: tuple[TideError, ...]
+    false_alarms_loss_points: float | None
+    missed_loss_points: float | None
+
+    def of(self, kind: str) -> TideError:
+        """The error of this kind.  Raises KeyError for a kind that TIDE has not."""
+        return {item.kind: item for item in self.kinds}[kind]
+
+
+def tide_errors(evaluation: Evaluation) -> TideErrors:
+    """The kinds of error in a matched evaluation (`accuracy.coco_evaluation`), over its classes and pictures."""
+    found = evaluation.tide_errors(pos_thr=FOREGROUND_IOU, bg_thr=BACKGROUND_IOU)
+    is_labelled = bool(evaluation.coco_gt.get_ann_ids())
+
+    def points(kind: str) -> float | None:
+        return 100 * float(found["delta_ap"][kind]) if is_labelled else None
+
+    return TideErrors(
+        ap50=float(found["ap_base"]) if is_labelled else None,
+        kinds=tuple(TideError(kind, int(found["counts"][kind]), points(kind)) for kind in KINDS),
+        false_alarms_loss_points=points("FP"),
+        missed_loss_points=points("FN"),
+    )
