@@ -5,7 +5,7 @@ explains is missed.  A kind costs what AP50 would gain were all of its errors me
 costs do not add up.  Below IoU 0.1 a detection looks at background; from 0.5 on it can take a box.
 
 Source: Bolya, Foley, Hays, Hoffman, "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020,
-section 2.2 (kinds), 2.3 (costs), 2.4 (the two oracles).
+section 2.
 
 One thing is ours.  Missed boxes are mended by taking them out of the labels.  Of a class that is missed as a whole
 nothing is left, and 0 of 0 counts as 0 in hotcoco: the worst fault of all would cost nothing.  Here such a class
