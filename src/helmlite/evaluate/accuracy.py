@@ -29,6 +29,26 @@ _HIGHEST_AREA = 1e5**2
 IOU_THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10))
 MAX_DETECTIONS = 100
 
+SizeOf = Callable[[NDArray[Any]], NDArray[Any]]  # boxes (N, 4) xyxy -> (N,)
+Evaluation = Any  # hotcoco.COCOeval, which has no type of its own before it is imported
+
+
+@dataclass(frozen=True)
+class SizeRanges:
+    """Ranges of sizes in which COCO counts boxes apart: what is outside is ignored, neither for nor against.
+
+    limits:  (low, high) of each range, both included
+    size_of: what the limits are of; None for COCO's own, the area in square pixels
+    """
+
+    limits: tuple[tuple[float, float], ...]
+    size_of: SizeOf | None = None
+
+
+COCO_RANGES = SizeRanges(
+    ((0.0, _HIGHEST_AREA), (0.0, SMALL_AREA), (SMALL_AREA, MEDIUM_AREA), (MEDIUM_AREA, _HIGHEST_AREA))
+)
+
 
 @dataclass(frozen=True)
 class SkippedPicture:
@@ -161,33 +181,42 @@ def evaluate(predict: Predictor, dataset: Dataset, progress: Progress | None = N
     return measure_accuracy(predict_all(predict, dataset, progress), dataset)
 
 
-def coco_evaluation(predictions: Predictions, dataset: Dataset) -> Any:
-    """hotcoco's evaluation, matched and not yet accumulated.  Picture ids are positions + 1, class ids label + 1."""
+def coco_evaluation(predictions: Predictions, dataset: Dataset, ranges: SizeRanges = COCO_RANGES) -> Evaluation:
+    """hotcoco's evaluation, matched and not yet accumulated.  Picture ids are positions + 1, class ids label + 1.
+
+    Raises ValueError where a detection carries a label that the data set has no class for.
+    """
     from hotcoco import COCO, COCOeval
 
     class_count = len(dataset.classes)
-    for index, found in zip(predictions.indices, predictions.detections, strict=True):
-        if len(found) and not 0 <= int(found.labels.min()) <= int(found.labels.max()) < class_count:
+    for index, item in zip(predictions.indices, predictions.detections, strict=True):
+        if len(item) and not 0 <= int(item.labels.min()) <= int(item.labels.max()) < class_count:
             raise ValueError(
-                f"{dataset.image_paths[index].name}: a detection has label {int(found.labels.max())}, but the data "
+                f"{dataset.image_paths[index].name}: a detection has label {int(item.labels.max())}, but the data "
                 f"set has {class_count} classes. Match the classes of detector and data set first."
             )
-    truth = COCO(coco_truth(predictions, dataset))
-    evaluation = COCOeval(truth, truth.load_res(coco_results(predictions)), "bbox")
+    truth = COCO(coco_truth(predictions, dataset, ranges))
+    results = truth.load_res(coco_results(predictions))
+    if ranges.size_of is not None:  # COCO calls it an area, whatever the ranges are of
+        found = (item.boxes_xyxy for item in predictions.detections)
+        boxes = np.concatenate([np.zeros((0, 4)), *found], dtype=np.float64)
+        results.update_anns(ids=results.get_ann_ids(), area=ranges.size_of(boxes))
+    evaluation = COCOeval(truth, results, "bbox")
     params = evaluation.params
-    params.area_rng = [[0, _HIGHEST_AREA], [0, SMALL_AREA], [SMALL_AREA, MEDIUM_AREA], [MEDIUM_AREA, _HIGHEST_AREA]]
+    params.area_rng = [list(limits) for limits in ranges.limits]
     params.max_dets = [1, 10, MAX_DETECTIONS]
     evaluation.evaluate()
     return evaluation
 
 
-def coco_truth(predictions: Predictions, dataset: Dataset) -> dict[str, Any]:
-    """The labels of the evaluated pictures as a COCO dictionary."""
+def coco_truth(predictions: Predictions, dataset: Dataset, ranges: SizeRanges = COCO_RANGES) -> dict[str, Any]:
+    """The labels of the evaluated pictures as a COCO dictionary, with what the ranges are of for their `area`."""
+    size_of: SizeOf = box_areas if ranges.size_of is None else ranges.size_of
     annotations: list[dict[str, Any]] = []
     for position, index in enumerate(predictions.indices):
         sample = dataset[index]
         boxes = sample.boxes_xyxy.astype(np.float64)
-        for box, area, label in zip(boxes, box_areas(sample.boxes_xyxy.astype(np.float64)), sample.labels):
+        for box, area, label in zip(boxes, size_of(boxes), sample.labels):
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -207,13 +236,12 @@ def coco_truth(predictions: Predictions, dataset: Dataset) -> dict[str, Any]:
 
 def coco_results(predictions: Predictions) -> NDArray[np.float64]:
     """The detections as COCO's (N, 7) rows: picture id, left, top, width, height, score, class id."""
-    rows = [np.zeros((0, 7))]
-    for position, found in enumerate(predictions.detections):
-        boxes = found.boxes_xyxy.astype(np.float64)
-        picture = np.full((len(found), 1), position + 1.0)
-        score, label = found.scores[:, None].astype(np.float64), found.labels[:, None] + 1.0
-        rows.append(np.concatenate([picture, boxes[:, :2], boxes[:, 2:] - boxes[:, :2], score, label], axis=1))
-    return np.concatenate(rows)
+    found = predictions.detections
+    pictures = np.repeat(np.arange(len(found)) + 1.0, [len(item) for item in found])
+    boxes = np.concatenate([np.zeros((0, 4)), *(item.boxes_xyxy for item in found)], dtype=np.float64)
+    scores = np.concatenate([np.zeros(0), *(item.scores for item in found)], dtype=np.float64)
+    labels = np.concatenate([np.zeros(0), *(item.labels for item in found)], dtype=np.float64)
+    return np.column_stack([pictures, boxes[:, :2], boxes[:, 2:] - boxes[:, :2], scores, labels + 1])
 
 
 def predictions_kept(

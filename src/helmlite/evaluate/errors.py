@@ -116,8 +116,8 @@ def match_class(predictions: Predictions, dataset: Dataset, labels: Sequence[int
     found, head_pictures, head_boxes, alarms, alarm_pictures = [], [], [], [], []
     for position, (index, detections) in enumerate(zip(predictions.indices, predictions.detections, strict=True)):
         sample = dataset[index]
-        boxes = np.flatnonzero(np.isin(sample.labels, labels))
-        scores, alarm = match_picture(detections[np.isin(detections.labels, labels)], sample.boxes_xyxy[boxes])
+        boxes = np.flatnonzero(_is_one_of(sample.labels, labels))
+        scores, alarm = match_picture(detections[_is_one_of(detections.labels, labels)], sample.boxes_xyxy[boxes])
         found.append(scores)
         head_pictures.append(np.full(len(boxes), position))
         head_boxes.append(boxes)
@@ -153,12 +153,14 @@ def pair_picture(detections: Detections, boxes_xyxy: NDArray[np.float32]) -> NDA
     boxes_xyxy: (G, 4) -> (G,)
     """
     order = np.argsort(-detections.scores, kind="stable")
-    overlap = box_iou(detections.boxes_xyxy[order].astype(np.float64), boxes_xyxy.astype(np.float64))  # (N, G)
     taken_by = np.full(len(boxes_xyxy), -1, dtype=np.int64)
-    for turn, detection in enumerate(order):
+    if not len(order) or not len(boxes_xyxy):
+        return taken_by
+    overlap = box_iou(detections.boxes_xyxy[order].astype(np.float64), boxes_xyxy.astype(np.float64))  # (N, G)
+    for turn in np.flatnonzero(overlap.max(axis=1) >= MATCH_IOU):
         free = np.where(taken_by < 0, overlap[turn], -1.0)
-        if free.size and free.max() >= MATCH_IOU:
-            taken_by[int(free.argmax())] = detection
+        if free.max() >= MATCH_IOU:
+            taken_by[int(free.argmax())] = order[turn]
     return taken_by
 
 
@@ -248,6 +250,11 @@ def compare_heads(
         baseline_false_alarms=baseline.alarms_at(baseline_threshold),
         candidate_false_alarms=candidate.alarms_at(candidate_threshold),
     )
+
+
+def _is_one_of(labels: NDArray[np.int64], wanted: Sequence[int]) -> NDArray[np.bool_]:
+    """np.isin for a handful of labels in a picture, of which numpy's own takes ten times as long."""
+    return np.asarray((labels[:, None] == np.array(wanted, dtype=np.int64)).any(axis=1))
 
 
 def _scores(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

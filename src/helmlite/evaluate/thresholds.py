@@ -9,9 +9,11 @@ Scores shift when a model is compressed, so that a threshold that was right befo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
@@ -99,6 +101,36 @@ def recall_threshold(matches: Matches, share: float) -> float | None:
     return (last + max(lower, default=0.0)) / 2
 
 
+@dataclass(frozen=True)
+class CountsByScore:
+    """What is found and what rings falsely when each score in turn is the lowest that counts.
+
+    scores: (S,) every score that occurs, best first;  found, alarms: (S,) counts;  heads: labelled boxes
+    """
+
+    scores: NDArray[np.float64]
+    found: NDArray[np.int64]
+    alarms: NDArray[np.int64]
+    heads: int
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """2 * found / (labelled + found + false alarms) at each score.  (S,)"""
+        return np.asarray(2 * self.found / (self.heads + self.found + self.alarms))
+
+
+def count_by_score(matches: Matches) -> CountsByScore:
+    """Found boxes and false alarms of one class at every threshold at which they change."""
+    found = matches.found_scores[np.isfinite(matches.found_scores)]
+    scores = np.unique(np.concatenate([found, matches.alarm_scores]))[::-1]  # best first
+    return CountsByScore(
+        scores,
+        np.searchsorted(np.sort(-found), -scores, side="right"),
+        np.searchsorted(np.sort(-matches.alarm_scores), -scores, side="right"),
+        matches.head_count,
+    )
+
+
 def best_f1_threshold(matches: Matches) -> tuple[float, float] | None:
     """The threshold with the best F1 of one class, and that F1; None where no labelled box is ever found.
 
@@ -108,16 +140,12 @@ def best_f1_threshold(matches: Matches) -> tuple[float, float] | None:
 
     >>> # scores 0.9 (found), 0.6 (found), 0.4 (alarm) on two labelled boxes -> (0.5, 1.0)
     """
-    found = matches.found_scores[np.isfinite(matches.found_scores)]
-    if not found.size:
+    counts = count_by_score(matches)
+    if not counts.found.any():
         return None
-    scores = np.unique(np.concatenate([found, matches.alarm_scores]))[::-1]  # best first
-    found_count = np.searchsorted(np.sort(-found), -scores, side="right")
-    alarm_count = np.searchsorted(np.sort(-matches.alarm_scores), -scores, side="right")
-    f1 = 2 * found_count / (matches.head_count + found_count + alarm_count)
-    best = int(f1.argmax())  # the first, so the highest threshold
-    next_lower = scores[best + 1] if best + 1 < len(scores) else 0.0
-    return float(scores[best] + next_lower) / 2, float(f1[best])
+    best = int(counts.f1.argmax())  # the first, so the highest threshold
+    next_lower = counts.scores[best + 1] if best + 1 < len(counts.scores) else 0.0
+    return float(counts.scores[best] + next_lower) / 2, float(counts.f1[best])
 
 
 def choose_thresholds(predictions: Predictions, dataset: Dataset, rule: ThresholdRule = BEST_F1) -> Thresholds:
@@ -141,3 +169,18 @@ def choose_thresholds(predictions: Predictions, dataset: Dataset, rule: Threshol
     if never_found:
         text += f"; {', '.join(never_found)}: {DEFAULT_THRESHOLD}, as nothing of it is labelled or found there"
     return Thresholds(tuple(by_class), text)
+
+
+def above_thresholds(predictions: Predictions, thresholds: Sequence[float]) -> Predictions:
+    """What a device shows of these predictions: the detections with at least the score of their class.
+
+    thresholds: one for each class.  Raises ValueError where a detection has a label beyond them.
+    """
+    limits = np.array(thresholds, dtype=np.float32)
+    for found in predictions.detections:
+        if len(found) and int(found.labels.max()) >= len(limits):
+            raise ValueError(
+                f"A detection has label {int(found.labels.max())}, but {len(limits)} thresholds were given."
+            )
+    shown = tuple(found[found.scores >= limits[found.labels]] for found in predictions.detections)
+    return replace(predictions, detections=shown)
