@@ -88,6 +88,15 @@ def test_a_dead_class_is_a_proven_loss(comparison: Comparison) -> None:
     )
 
 
+def test_the_page_names_the_kind_of_fault(comparison: Comparison) -> None:
+    first, _, blind = (item.diagnosis for item in comparison.models)
+    missed = [next(kind for kind in side.errors.kinds if kind.kind == "Miss") for side in (first, blind)]
+    assert missed[1].count > missed[0].count + 50
+    assert sum(blind.confusion.counts[1][:2]) < 0.3 * sum(blind.confusion.counts[1]), "its row is background"
+    page = comparison_page(comparison)
+    assert "Kinds of errors" in page and "By head height" in page and "expected calibration error" in page
+
+
 def test_a_threshold_that_is_carried_is_shown_beside_the_chosen_one(
     comparison: Comparison, made: tuple[Dataset, Predictions]
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from helmlite.evaluate.robustness import WorsePredictions
 
 _TIMED_PICTURES, _WARMUP = 8, 5
+MISTAKES_NAME = "label-mistakes.csv"
 _SAYS_NOTHING = ("bundle", "model.onnx", "weights", "best.pt", "last.pt", "best.onnx", "/", "..")
 
 
@@ -56,7 +57,8 @@ def compare_models(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many pictures.")] = None,
     seed: Annotated[int, typer.Option(help="Of the resampling.")] = 0,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for comparison.html, .json and .md, and pictures.csv.")
+        Path | None,
+        typer.Option(help="Folder for the page, its JSON and Markdown, and tables of pictures and of doubtful labels."),
     ] = None,
 ) -> None:
     """Holds models against the first: accuracy with intervals, bare heads lost and won, bytes, speed."""
@@ -64,6 +66,7 @@ def compare_models(
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.comparison import compare
     from helmlite.evaluate.comparison_files import write_comparison
+    from helmlite.evaluate.label_mistakes import find_label_mistakes, write_label_mistakes
     from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.terminal import show_comparison
     from helmlite.evaluate.thresholds import parse_rule
@@ -98,6 +101,8 @@ def compare_models(
         named_results = zip(contenders, found.models, strict=True)
         seen = {item.measured.name: (item.reported, model.thresholds) for item, model in named_results}
         table = pictures_csv(seen, pictures[0])
+        mistakes = find_label_mistakes([item.reported for item in contenders], pictures[0])
+        write_label_mistakes(mistakes, _made(out) / MISTAKES_NAME)
         print(f"written to {write_comparison(found, out, table)}")
 
 
@@ -295,9 +300,14 @@ def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     keep_out_of(models, folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out wants a folder; {folder} is a file.")
-    known = {CSV_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME}
+    known = {CSV_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
     if folder.is_dir() and (others := sorted(item.name for item in folder.iterdir() if item.name not in known)):
         raise ValueError(f"{folder} holds other things ({others[0]}); give --out a new or empty folder.")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _versions(opened: Mapping[str, OpenedModel]) -> dict[str, str]:

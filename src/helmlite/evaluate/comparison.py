@@ -18,6 +18,7 @@ from helmlite.data.load import class_mapping
 from helmlite.data.roles import Class, labels_of_role
 from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
+from helmlite.evaluate.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
@@ -71,6 +72,7 @@ class ComparedModel:
 
     measured:       its row: accuracy, its interval, recall of no_helmet at the common number of false alarms, cost
     thresholds:     chosen for it by the rule, a score for each class, on the tuning pictures
+    diagnosis:      what kind of errors it makes on the reported pictures, at these thresholds
     at_own_level:   bare heads at the threshold where it raises as many false alarms as the others there
     as_carried:     bare heads at the threshold that the model carries itself; None where it carries none
     with_the_firsts: bare heads if the first model's threshold were kept: what not choosing anew would cost
@@ -79,6 +81,7 @@ class ComparedModel:
 
     measured: Measured
     thresholds: Thresholds
+    diagnosis: Diagnosis
     at_own_level: OperatingResult | None = None
     as_carried: OperatingResult | None = None
     with_the_firsts: OperatingResult | None = None
@@ -289,6 +292,7 @@ def _model(
     return ComparedModel(
         measured=row,
         thresholds=thresholds,
+        diagnosis=diagnose(item.reported, reported, thresholds.by_class),
         at_own_level=at_level,
         as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
         with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),

@@ -7,10 +7,12 @@ from html import escape
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
+from helmlite.evaluate.heights import HeightBand
 from helmlite.evaluate.html import bullet_list, capital, document, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.report import Measured
 from helmlite.evaluate.robustness_plot import robustness_plot
+from helmlite.evaluate.tide import KINDS
 
 COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
 
@@ -25,6 +27,8 @@ def comparison_page(comparison: Comparison) -> str:
         _differences(comparison),
         _models(comparison),
         _classes(comparison),
+        _errors(comparison),
+        _heights(comparison),
         _thresholds(comparison),
         _conditions(comparison),
         _notes(comparison),
@@ -169,7 +173,6 @@ def _ran(measured: Measured) -> str:
 
 def _classes(comparison: Comparison) -> str:
     models = [item.measured for item in comparison.models]
-    head = "".join(f"<th>{escape(item.name)}</th>" for item in models)
     rows = []
     for label, item in enumerate(models[0].per_class):
         cells = "".join(f"<td>{shown(figures.points(model.per_class[label].ap))}</td>" for model in models)
@@ -180,11 +183,63 @@ def _classes(comparison: Comparison) -> str:
     for size in models[0].by_size:
         cells = "".join(f"<td>{shown(figures.points(model.by_size.get(size)))}</td>" for model in models)
         rows.append(f"<tr><td>{escape(size)} boxes</td><td></td>{cells}</tr>")
-    table = (
-        f'<div class="scroll"><table><tr><th>AP50-95, points</th><th>boxes</th>{head}</tr>{"".join(rows)}</table></div>'
-    )
+    head = f"<tr><th>AP50-95, points</th><th>boxes</th>{_names(comparison)}</tr>"
+    table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
     lead = "Sizes as in COCO: small below 32², large above 96² pixels of the original picture."
     return section("Each class and size", table, lead)
+
+
+def _errors(comparison: Comparison) -> str:
+    found = [item.diagnosis for item in comparison.models]
+    rows = []
+    for number, kind in enumerate(found[0].errors.kinds):
+        cells = "".join(
+            f"<td>{shown(_points(side.errors.kinds[number].loss_points))}"
+            f"<small>{side.shown_errors.kinds[number].count} shown</small></td>"
+            for side in found
+        )
+        rows.append(f"<tr><td>{escape(KINDS[kind.kind])}<small>{escape(kind.kind)}</small></td>{cells}</tr>")
+    rows.append(
+        "<tr><td>scores off by<small>expected calibration error</small></td>"
+        f"{''.join(f'<td>{shown(figures.share(side.calibration.ece))}</td>' for side in found)}</tr>"
+    )
+    head = f"<tr><th>kind of error</th>{_names(comparison)}</tr>"
+    table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    lead = (
+        "Points of AP50 that each kind costs over all detections (TIDE, Bolya 2020), and below them how many of the "
+        "kind a device would show at the thresholds chosen for it. The last row: how far scores are from the share of "
+        "right detections."
+    )
+    return section("Kinds of errors", table, lead)
+
+
+def _heights(comparison: Comparison) -> str:
+    bands = [item.diagnosis.by_height for item in comparison.models]
+    rows = []
+    for number, band in enumerate(bands[0]):
+        cells = "".join(
+            f"<td>{shown(figures.points(side[number].ap50))}<small>{_recalls(side[number])}</small></td>"
+            for side in bands
+        )
+        rows.append(f"<tr><td>{band.in_words()}</td><td>{band.boxes}</td>{cells}</tr>")
+    head = f"<tr><th>height of the head</th><th>boxes</th>{_names(comparison)}</tr>"
+    lead = (
+        "AP50 by height in pixels of the original picture, and the recall of each class at its threshold; unknown "
+        "where fewer than 10 boxes are labelled."
+    )
+    return section("By head height", f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>', lead)
+
+
+def _recalls(band: HeightBand) -> str:
+    return ", ".join(f"{escape(item.name)} {figures.share(item.recall)}" for item in band.per_class)
+
+
+def _names(comparison: Comparison) -> str:
+    return "".join(f"<th>{escape(item.measured.name)}</th>" for item in comparison.models)
+
+
+def _points(value: float | None) -> str:
+    return figures.UNKNOWN if value is None else f"{value:.1f}"
 
 
 def _thresholds(comparison: Comparison) -> str:
