@@ -26,8 +26,8 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.intervals import Floats, percentile_interval
 from helmlite.evaluate.resampling import (
-    Floats,
     MatchRecords,
     Weights,
     average_precision,
@@ -35,7 +35,7 @@ from helmlite.evaluate.resampling import (
     check_pairing,
     match_records,
     mean_average_precision,
-    percentile_interval,
+    recalls_at_alarms,
     unit_count,
 )
 from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
@@ -270,7 +270,7 @@ def _recall_check(
     before, after = match_class(baseline, dataset, labels), match_class(candidate, dataset, labels)
     point = operating_point(before, after)
     heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
-    recalls = [_recalls_at(side, point.alarms_per_100, judged.weights) for side in (before, after)]
+    recalls = [recalls_at_alarms(side, point.alarms_per_100, judged.weights) for side in (before, after)]
     check = judged.check(name, recalls[0], recalls[1], margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
@@ -292,23 +292,6 @@ def rule_of_three(heads: int) -> float:
     1 - 0.05^(1/n), about 3/n: with 54 heads and none lost, up to 5.4 points may still be lost.
     """
     return 100 * (1 - 0.05 ** (1 / heads)) if heads else 100.0
-
-
-def _recalls_at(matches: Matches, alarms_per_100: float, weights: Weights) -> Floats:
-    """Recall on every resample, each with a threshold of its own for so many false alarms there."""
-    allowed = np.floor(alarms_per_100 * weights.sum(axis=1) / 100 + 1e-9)  # (B,)
-    order = np.argsort(-matches.alarm_scores, kind="stable")
-    alarms = np.cumsum(weights[:, matches.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
-    scores = np.append(matches.alarm_scores[order], -np.inf)
-    too_many = (alarms > allowed[:, None]).sum(axis=1)
-    loudest_silenced = scores[len(order) - too_many]  # (B,); -inf where every alarm may stay
-    return _weighted_share(matches.found_scores[None, :] > loudest_silenced[:, None], matches, weights)
-
-
-def _weighted_share(found: NDArray[np.bool_], matches: Matches, weights: Weights) -> Floats:
-    of_head = weights[:, matches.head_pictures]  # (B, G)
-    heads = of_head.sum(axis=1)
-    return np.where(heads > 0, (of_head * found).sum(axis=1) / np.maximum(heads, 1), np.nan)
 
 
 def _class_checks(
