@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role

@@ -115,7 +115,7 @@ def mean_average_precision(
 
 def recalls_at_alarms(matches: Matches, alarms_per_100: float, weights: Weights) -> Floats:
     """Recall in each resample, with a threshold of its own for so many false alarms there; NaN without heads.  (B,)"""
-    allowed = np.floor(alarms_per_100 * weights.sum(axis=1) / 100 + 1e-9)  # (B,)
+    allowed = np.floor(alarms_per_100 * weights.sum(axis=1) / 100 + 0.5)  # (B,) k of N pictures stay k of N - 1
     order = np.argsort(-matches.alarm_scores, kind="stable")
     alarms = np.cumsum(weights[:, matches.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
     scores = np.append(matches.alarm_scores[order], -np.inf)
