@@ -26,7 +26,7 @@ Weights = NDArray[np.int64]  # (B, N): how often each of N pictures counts in ea
 
 AREAS = ("all", *SIZES)
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
-_CELLS_AT_ONCE = 1_000_000  # resamples x detections held in memory together: more is no faster
+_CELLS_AT_ONCE = 60_000  # resamples x detections held in memory together: what fits the cache is twice as fast
 
 
 @dataclass(frozen=True)
@@ -215,17 +215,20 @@ def _area_under(true: NDArray[np.int32], counted: NDArray[np.int32], reached: ND
         return np.zeros(rows)
     precision = true / np.maximum(counted, 1)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    so_far = reached[np.arange(rows)[:, None], true]  # (B, K)
-    first = np.diff(so_far, axis=1, prepend=np.zeros((rows, 1), dtype=so_far.dtype))
-    return np.einsum("bk,bk->b", envelope, first) / len(_RECALL_POINTS)
+    row_starts = np.arange(rows, dtype=np.int32)[:, None] * np.int32(reached.shape[1])
+    so_far = np.take(reached.ravel(), true + row_starts)  # (B, K)
+    total = envelope[:, 0] * so_far[:, 0]
+    total += np.einsum("bk,bk->b", envelope[:, 1:], so_far[:, 1:] - so_far[:, :-1])
+    return np.asarray(total / len(_RECALL_POINTS))
 
 
 def _points_reached(labelled: NDArray[np.int64]) -> NDArray[np.int8]:
     """How many of the 101 recall points so many true positives reach.  (B,) -> (B, L + 1), L the most labelled"""
     needed = _counts_at_recall_points(labelled)
-    found = np.zeros((len(labelled), int(labelled.max(initial=1)) + 1), dtype=np.int8)
-    np.add.at(found, (np.arange(len(labelled))[:, None], needed), 1)
-    return np.cumsum(found, axis=1, dtype=np.int8)
+    rows, columns = len(labelled), int(labelled.max(initial=1)) + 1
+    places = (needed + np.arange(rows)[:, None] * columns).ravel()
+    first = np.bincount(places, minlength=rows * columns).reshape(rows, columns)
+    return np.cumsum(first, axis=1, dtype=np.int8)
 
 
 def _counts_at_recall_points(labelled: NDArray[np.int64]) -> NDArray[np.int64]:
