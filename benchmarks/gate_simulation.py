@@ -2,11 +2,15 @@
 
     python benchmarks/gate_simulation.py /tmp/gate --sets 500 --pictures 30 76 216 600
     python benchmarks/gate_simulation.py /tmp/gate --table
+    python benchmarks/gate_simulation.py /tmp/gate --decide --pictures 76 --sets 200
 
 Detectors and pictures are those of error_model.py.  The candidate's true loss is set to 0, half, once and twice the
 gate's margins (1 point of mAP50-95, 2 points of recall of bare heads) and measured on TRUTH_SETS sets of TRUTH_PICTURES
 pictures.  Then every set is judged as the gate judges it, by the same functions, once for each interval of
 helmlite.evaluate.intervals.
+
+--decide asks what `pictures_to_decide` is worth: where a set is undecided, a new one of as many pictures as it says is
+drawn (to MOST_TO_DRAW) and judged.
 
 A slice of sets is a file in the folder, and what is there is not made again: an interrupted run goes on.  A set is
 drawn from (seed, likeness, pictures, number), so that slices can be made in any order.
@@ -25,7 +29,7 @@ import numpy as np
 from common import commit
 from error_model import LIKENESS, Floats, Likeness, Loss, Seen, draw, seen_by_baseline, seen_by_candidate
 
-from helmlite.evaluate.gate import FAILED, PASSED, operating_point, verdict_of
+from helmlite.evaluate.gate import FAILED, PASSED, UNDECIDED, operating_point, pictures_to_decide, verdict_of
 from helmlite.evaluate.intervals import (
     Interval,
     basic_interval,
@@ -54,6 +58,7 @@ TRUTH_PICTURES, TRUTH_SETS = 100_000, 10
 _STEPS = 3
 _POINTS_PER_BOX_LOSS = 45.0  # points of mAP50-95 lost for each unit of box_loss
 _SLICE = 50
+MOST_TO_DRAW = 5_000
 _NOTHING: Interval = (-1e9, 1e9)  # an interval that nothing is known of holds everything and decides nothing
 
 
@@ -69,6 +74,12 @@ class Truth:
 def main() -> int:
     arguments = _arguments()
     arguments.folder.mkdir(parents=True, exist_ok=True)
+    if arguments.decide:
+        for name in arguments.likeness:
+            truths = _kept_truths(arguments.folder, name, arguments.seed)
+            for pictures in arguments.pictures:
+                print("\n".join(decided_table(arguments, name, truths, pictures)), flush=True)
+        return 0
     if not arguments.table:
         for name in arguments.likeness:
             truths = _kept_truths(arguments.folder, name, arguments.seed)
@@ -202,6 +213,55 @@ def _simulate(arguments: argparse.Namespace, name: str, truths: Sequence[Truth],
         print(path.name, flush=True)
 
 
+def decided_table(arguments: argparse.Namespace, name: str, truths: Sequence[Truth], pictures: int) -> list[str]:
+    """Of the sets that were undecided, how many are decided after so many pictures as they said, as Markdown."""
+    lines = [
+        f"**{name}**, {pictures} pictures, commit {commit()}, seed {arguments.seed}",
+        "",
+        "| check | true loss, margins | undecided | of those: no number, or above what was drawn | pictures, median "
+        "| decided after them, % |",
+        "|---|---|---|---|---|---|",
+    ]
+    for check, margin in MARGINS.items():
+        for level, truth in zip(LEVELS, truths, strict=True):
+            needed, decided = [], []
+            for number in range(arguments.sets):
+                seed = (arguments.seed, sorted(LIKENESS).index(name), pictures, 7, number)
+                random = np.random.default_rng(seed)
+                losses = _losses(check, LIKENESS[name], truth.loss, pictures, arguments.resamples, random)
+                if _verdict(losses, margin) != UNDECIDED:
+                    continue
+                needed.append(pictures_to_decide(losses, margin, pictures) or 10**9)
+                if needed[-1] <= MOST_TO_DRAW:
+                    more = _losses(check, LIKENESS[name], truth.loss, needed[-1], arguments.resamples, random)
+                    decided.append(_verdict(more, margin) != UNDECIDED)
+            share = float(np.mean(decided)) if decided else float("nan")
+            error = np.sqrt(share * (1 - share) / max(len(decided), 1))
+            lines.append(
+                f"| {check} | {level:g} | {len(needed)} of {arguments.sets} | {len(needed) - len(decided)} "
+                f"| {np.median(needed):.0f} | {100 * share:.0f} ± {100 * error:.0f} |"
+            )
+    return lines
+
+
+def _losses(
+    check: str, likeness: Likeness, loss: Loss, pictures: int, resamples: int, random: np.random.Generator
+) -> Floats:
+    drawn = draw(pictures, likeness, random)
+    drawn_again = bootstrap_weights(drawn.groups, resamples, int(random.integers(2**31)))
+    weights = np.concatenate([np.ones((1, pictures), dtype=np.int64), drawn_again])
+    baseline, candidate = seen_by_baseline(drawn), seen_by_candidate(drawn, loss)
+    if check == "recall":
+        return _recall_losses(baseline, candidate, weights)[0]
+    before, after = (mean_average_precision(side.records, weights) for side in (baseline, candidate))
+    return 100 * (before - after)
+
+
+def _verdict(losses: Floats, margin: float) -> str:
+    interval = percentile_interval(losses[1:])
+    return UNDECIDED if interval is None else verdict_of(interval, margin)
+
+
 def table(folder: Path, scene_size: int, seed: int) -> list[str]:
     """What was simulated so far, as Markdown, and the same as summary.json in the folder."""
     lines, summary = [], []
@@ -288,6 +348,7 @@ def _arguments() -> argparse.Namespace:
         "--checks", nargs="+", choices=list(MARGINS), default=list(MARGINS), help="recall alone is quick"
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--decide", action="store_true", help="what pictures_to_decide is worth")
     parser.add_argument("--table", action="store_true", help="only what is in the folder")
     return parser.parse_args()
 
