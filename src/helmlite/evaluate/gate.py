@@ -42,7 +42,8 @@ from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
 FEWEST_PICTURES = 20  # with fewer independent pictures a bootstrap interval is far too narrow to trust
-FEWEST_BOXES = 10  # of a class or a size, to watch it
+FEWEST_HEADS = 45  # bare heads of the recall check: with fewer a bootstrap too often sees no head change, and passes
+FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
 _NORMAL_95 = 1.959964
@@ -185,8 +186,9 @@ class _Judge:
             name, UNDECIDED, "", float(before[0]), float(after[0]), float(losses[0]), interval, margin_points=margin
         )
         if self.units < FEWEST_PICTURES or interval is None:
-            reason = f"{self.units} independent pictures are too few for an interval (at least {FEWEST_PICTURES})"
-            return replace(found, says=f"{name}: {change_in_words(found.loss_points)}; {reason}.")
+            reason = f"no interval can be trusted on {self.units} independent pictures (at least {FEWEST_PICTURES})"
+            says = f"{name}: {change_in_words(found.loss_points)}; {reason}."
+            return replace(found, loss_ci95=None, says=says)
         verdict = verdict_of(interval, margin)
         needed = None
         if verdict == UNDECIDED:
@@ -273,9 +275,11 @@ def _recall_check(
     check = judged.check(name, recalls[0], recalls[1], margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
-    if heads.heads < FEWEST_BOXES:  # an interval over so few says more of the resampling than of the detector
-        says = f"{name}: {heads.in_words()}; {heads.heads} heads are too few to judge (at least {FEWEST_BOXES})."
-        return replace(check, verdict=UNDECIDED, pictures_to_decide=None, says=says), heads
+    if heads.heads < FEWEST_HEADS:  # an interval over so few says more of the resampling than of the detector
+        says = (
+            f"{name}: {heads.in_words()}; no interval can be trusted on {heads.heads} heads (at least {FEWEST_HEADS})."
+        )
+        return replace(check, verdict=UNDECIDED, loss_ci95=None, pictures_to_decide=None, says=says), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
     if not heads.newly_missed and not heads.newly_found:
         says += (
