@@ -227,8 +227,8 @@ def speed(resamples: int, pictures: int = 1000) -> str:
         _losses(check, LIKENESS["retrained"], Loss(), pictures, resamples, random)
     wall, processor = time.perf_counter() - wall, time.process_time() - processor
     return (
-        f"{resamples} paired resamples of {pictures} pictures, mAP50-95 and recall: {wall:.1f} s, of which the processor "
-        f"{processor:.1f} s; load of the machine {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; commit {commit()}"
+        f"{resamples} paired resamples of {pictures} pictures, mAP50-95 and recall: {wall:.1f} s, the processor "
+        f"{processor:.1f} s; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; commit {commit()}"
     )
 
 

@@ -46,7 +46,7 @@ FEWEST_HEADS = 45  # bare heads of the recall check: with fewer a bootstrap too 
 FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
-_NORMAL_95 = 1.959964
+_NORMAL_95, _NORMAL_POWER_80 = 1.959964, 0.841621
 _ROUNDING = 1e-9
 _MOST_PICTURES = 1_000_000
 
@@ -57,7 +57,7 @@ class GateCheck:
 
     baseline, candidate: the measure itself in [0, 1];  loss_points: 100 * (baseline - candidate), negative for a gain
     loss_ci95: its interval in points;  margin_points: what it was held against
-    pictures_to_decide: how many pictures like these would decide; None where it is decided or where no number would
+    pictures_to_decide: how many pictures like these would decide, were this the true loss; None where it is decided or where no number would
     says: one sentence that goes with the verdict
     """
 
@@ -211,14 +211,15 @@ def verdict_of(loss_ci95: tuple[float, float], margin_points: float) -> str:
 
 
 def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> int | None:
-    """How many pictures like these would take the margin out of the interval, if the loss stays what it is.
+    """How many pictures like these would decide, four times out of five, if the loss stays what it is.
 
-    The standard error shrinks with the square root of the number of pictures: n' = n (1.96 s / |margin - loss|)^2.
+    The standard error shrinks with the square root of the number of pictures, and the loss of those pictures will
+    itself be off by one: n' = n ((1.96 + 0.84) s / |margin - loss|)^2, the sample size for a power of 80 %.
     losses: (1 + B,), the first the loss itself.  None where the loss lies so close to the margin that it would take
-    more than a million.
+    more than a million.  How often a set was decided after so many pictures: docs/evaluation.md.
     """
     distance = abs(margin_points - float(losses[0]))
-    reach = _NORMAL_95 * float(np.nanstd(losses[1:]))
+    reach = (_NORMAL_95 + _NORMAL_POWER_80) * float(np.nanstd(losses[1:]))
     if distance == 0 or pictures * (reach / distance) ** 2 > _MOST_PICTURES:
         return None
     return max(math.ceil(pictures * (reach / distance) ** 2), pictures + 1)
@@ -253,7 +254,7 @@ def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> 
         return f"{text}."
     if needed is None:
         return f"{text}; the loss lies on the margin, so that no practicable number of pictures would decide."
-    return f"{text}; {pictures} pictures cannot tell, about {needed} would."
+    return f"{text}; {pictures} pictures cannot tell, about {needed} would if the loss stays what it is."
 
 
 def _recall_check(
