@@ -62,6 +62,7 @@ _STEPS = 3
 _POINTS_PER_BOX_LOSS = 45.0  # points of mAP50-95 lost for each unit of box_loss
 _SLICE = 50
 MOST_TO_DRAW = 5_000
+_HEADS = ((5, 14), (15, 24), (25, 34), (35, 39), (40, 44), (45, 49), (50, 59), (60, 99), (100, 199), (200, 999))
 _NOTHING: Interval = (-1e9, 1e9)  # an interval that nothing is known of holds everything and decides nothing
 
 
@@ -91,7 +92,8 @@ def main() -> int:
             truths = _kept_truths(arguments.folder, name, arguments.seed)
             for pictures in arguments.pictures:
                 _simulate(arguments, name, truths, pictures)
-    print("\n".join(table(arguments.folder, arguments.scene_size, arguments.seed)))
+    for lines in (table, heads_table):
+        print("\n".join(lines(arguments.folder, arguments.scene_size, arguments.seed)))
     return 0
 
 
@@ -306,6 +308,30 @@ def table(folder: Path, scene_size: int, seed: int) -> list[str]:
     values = {"commit": commit(), "seed": seed, "scene_size": scene_size, "rows": summary}
     write_whole(folder / f"summary-g{scene_size}-s{seed}.json", json.dumps(values, indent=1))
     return [f"commit {commit()}, seed {seed}, scenes of {scene_size}", *lines]
+
+
+def heads_table(folder: Path, scene_size: int, seed: int) -> list[str]:
+    """What the percentile interval of the recall is worth by the number of bare heads in the set, as Markdown."""
+    lines = [
+        "",
+        "**recall by the number of bare heads, percentile**",
+        "",
+        "| likeness | heads | sets | holds the truth (0, ½, 1, 2 margins), % | passes at the margin, % |",
+        "|---|---|---|---|---|",
+    ]
+    for name in LIKENESS:
+        if not (folder / f"truth-{_plain(name)}-s{seed}.json").is_file():
+            continue
+        truths = _kept_truths(folder, name, seed)
+        sets = [item for _, found in _read_sets(folder, name, scene_size, seed) for item in found]
+        for low, high in _HEADS:
+            some = [item for item in sets if low <= item[0]["heads"] <= high]
+            if some:
+                found = rates(some, truths, "recall", "percentile")
+                covered = ", ".join(f"{100 * share:.1f}" for share in found["covered"])
+                passed = 100 * found["passed"][LEVELS.index(1.0)]
+                lines.append(f"| {name} | {low} to {high} | {len(some)} | {covered} | {passed:.1f} |")
+    return lines
 
 
 def rates(sets: Sequence[Any], truths: Sequence[Truth], check: str, method: str) -> dict[str, Any]:

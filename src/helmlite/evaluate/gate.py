@@ -42,7 +42,7 @@ from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
 FEWEST_PICTURES = 20  # with fewer independent pictures a bootstrap interval is far too narrow to trust
-FEWEST_HEADS = 45  # bare heads of the recall check: with fewer a bootstrap too often sees no head change, and passes
+FEWEST_HEADS = 40  # bare heads of the recall check: with fewer a bootstrap too often sees no head change, and passes
 FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
@@ -57,7 +57,7 @@ class GateCheck:
 
     baseline, candidate: the measure itself in [0, 1];  loss_points: 100 * (baseline - candidate), negative for a gain
     loss_ci95: its interval in points;  margin_points: what it was held against
-    pictures_to_decide: how many pictures like these would decide, were this the true loss; None where it is decided or where no number would
+    pictures_to_decide: how many pictures like these would decide; None where it is decided or where no number would
     says: one sentence that goes with the verdict
     """
 
