@@ -9,13 +9,13 @@ import pytest
 
 from helmlite.data.dataset import dataset_of
 from helmlite.evaluate.accuracy import SIZES, Predictions, measure_accuracy
+from helmlite.evaluate.intervals import percentile_interval
 from helmlite.evaluate.resampling import (
     bootstrap_weights,
     map_ci95,
     map_loss_ci95,
     match_records,
     mean_average_precision,
-    percentile_interval,
     unit_count,
 )
 

@@ -1,7 +1,8 @@
 """How good, how fast, how large, and what of that is proven: for any image -> Detections callable, without PyTorch.
 
 accuracy.py     mAP of predictions;  errors.py: single heads, lost and won;  thresholds.py: from which score on
-gate.py         read this for the verdict;  resampling.py: its intervals;  resolution.py: what pictures can prove
+gate.py         read this for the verdict;  resampling.py, intervals.py: its intervals;  influence.py: on which pictures
+resolution.py   what pictures can prove, before there is a candidate
 diagnosis.py    what kind of errors: tide.py, confusion.py, confidence.py (calibration), curves.py, heights.py
 causes.py       why heads are missed and invented: error_kinds.py, traits.py (of box_facts.py), risks.py
 disagreements.py   the same for heads that only one of two finds;  label_mistakes.py: labels that are probably wrong

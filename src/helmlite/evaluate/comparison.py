@@ -22,6 +22,7 @@ from helmlite.evaluate.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
+from helmlite.evaluate.intervals import percentile_interval
 from helmlite.evaluate.report import DataUsed, Measured
 from helmlite.evaluate.resampling import (
     Weights,
@@ -29,7 +30,6 @@ from helmlite.evaluate.resampling import (
     check_pairing,
     map_ci95,
     map_loss_ci95,
-    percentile_interval,
     unit_count,
 )
 from helmlite.evaluate.resolution import Resolution, resolvable_loss

@@ -17,14 +17,13 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.intervals import Floats, percentile_interval
 from helmlite.evaluate.resampling import (
-    Floats,
     Weights,
     bootstrap_weights,
     check_pairing,
     match_records,
     mean_average_precision,
-    percentile_interval,
     unit_count,
 )
 from helmlite.evaluate.robustness import Case, WorsePredictions

@@ -20,14 +20,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
+from helmlite.evaluate.intervals import Floats, percentile_interval
 from helmlite.evaluate.resampling import (
-    Floats,
     MatchRecords,
     Weights,
     average_precision,
@@ -35,7 +34,7 @@ from helmlite.evaluate.resampling import (
     check_pairing,
     match_records,
     mean_average_precision,
-    percentile_interval,
+    recalls_at_alarms,
     unit_count,
 )
 from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
@@ -43,10 +42,11 @@ from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
 FEWEST_PICTURES = 20  # with fewer independent pictures a bootstrap interval is far too narrow to trust
-FEWEST_BOXES = 10  # of a class or a size, to watch it
+FEWEST_HEADS = 40  # bare heads of the recall check: with fewer a bootstrap too often sees no head change, and passes
+FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
-_NORMAL_95 = 1.959964
+_NORMAL_95, _NORMAL_POWER_80 = 1.959964, 0.841621
 _ROUNDING = 1e-9
 _MOST_PICTURES = 1_000_000
 
@@ -186,8 +186,9 @@ class _Judge:
             name, UNDECIDED, "", float(before[0]), float(after[0]), float(losses[0]), interval, margin_points=margin
         )
         if self.units < FEWEST_PICTURES or interval is None:
-            reason = f"{self.units} independent pictures are too few for an interval (at least {FEWEST_PICTURES})"
-            return replace(found, says=f"{name}: {change_in_words(found.loss_points)}; {reason}.")
+            reason = f"no interval can be trusted on {self.units} independent pictures (at least {FEWEST_PICTURES})"
+            says = f"{name}: {change_in_words(found.loss_points)}; {reason}."
+            return replace(found, loss_ci95=None, says=says)
         verdict = verdict_of(interval, margin)
         needed = None
         if verdict == UNDECIDED:
@@ -210,14 +211,15 @@ def verdict_of(loss_ci95: tuple[float, float], margin_points: float) -> str:
 
 
 def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> int | None:
-    """How many pictures like these would take the margin out of the interval, if the loss stays what it is.
+    """How many pictures like these would decide, four times out of five, if the loss stays what it is.
 
-    The standard error shrinks with the square root of the number of pictures: n' = n (1.96 s / |margin - loss|)^2.
+    The standard error shrinks with the square root of the number of pictures, and the loss of those pictures will
+    itself be off by one: n' = n ((1.96 + 0.84) s / |margin - loss|)^2, the sample size for a power of 80 %.
     losses: (1 + B,), the first the loss itself.  None where the loss lies so close to the margin that it would take
-    more than a million.
+    more than a million.  How often a set was decided after so many pictures: docs/evaluation.md.
     """
     distance = abs(margin_points - float(losses[0]))
-    reach = _NORMAL_95 * float(np.nanstd(losses[1:]))
+    reach = (_NORMAL_95 + _NORMAL_POWER_80) * float(np.nanstd(losses[1:]))
     if distance == 0 or pictures * (reach / distance) ** 2 > _MOST_PICTURES:
         return None
     return max(math.ceil(pictures * (reach / distance) ** 2), pictures + 1)
@@ -252,7 +254,7 @@ def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> 
         return f"{text}."
     if needed is None:
         return f"{text}; the loss lies on the margin, so that no practicable number of pictures would decide."
-    return f"{text}; {pictures} pictures cannot tell, about {needed} would."
+    return f"{text}; {pictures} pictures cannot tell, about {needed} would if the loss stays what it is."
 
 
 def _recall_check(
@@ -270,13 +272,15 @@ def _recall_check(
     before, after = match_class(baseline, dataset, labels), match_class(candidate, dataset, labels)
     point = operating_point(before, after)
     heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
-    recalls = [_recalls_at(side, point.alarms_per_100, judged.weights) for side in (before, after)]
+    recalls = [recalls_at_alarms(side, point.alarms_per_100, judged.weights) for side in (before, after)]
     check = judged.check(name, recalls[0], recalls[1], margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
-    if heads.heads < FEWEST_BOXES:  # an interval over so few says more of the resampling than of the detector
-        says = f"{name}: {heads.in_words()}; {heads.heads} heads are too few to judge (at least {FEWEST_BOXES})."
-        return replace(check, verdict=UNDECIDED, pictures_to_decide=None, says=says), heads
+    if heads.heads < FEWEST_HEADS:  # an interval over so few says more of the resampling than of the detector
+        says = (
+            f"{name}: {heads.in_words()}; no interval can be trusted on {heads.heads} heads (at least {FEWEST_HEADS})."
+        )
+        return replace(check, verdict=UNDECIDED, loss_ci95=None, pictures_to_decide=None, says=says), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
     if not heads.newly_missed and not heads.newly_found:
         says += (
@@ -292,23 +296,6 @@ def rule_of_three(heads: int) -> float:
     1 - 0.05^(1/n), about 3/n: with 54 heads and none lost, up to 5.4 points may still be lost.
     """
     return 100 * (1 - 0.05 ** (1 / heads)) if heads else 100.0
-
-
-def _recalls_at(matches: Matches, alarms_per_100: float, weights: Weights) -> Floats:
-    """Recall on every resample, each with a threshold of its own for so many false alarms there."""
-    allowed = np.floor(alarms_per_100 * weights.sum(axis=1) / 100 + 1e-9)  # (B,)
-    order = np.argsort(-matches.alarm_scores, kind="stable")
-    alarms = np.cumsum(weights[:, matches.alarm_pictures[order]], axis=1)  # (B, A) false alarms down to each score
-    scores = np.append(matches.alarm_scores[order], -np.inf)
-    too_many = (alarms > allowed[:, None]).sum(axis=1)
-    loudest_silenced = scores[len(order) - too_many]  # (B,); -inf where every alarm may stay
-    return _weighted_share(matches.found_scores[None, :] > loudest_silenced[:, None], matches, weights)
-
-
-def _weighted_share(found: NDArray[np.bool_], matches: Matches, weights: Weights) -> Floats:
-    of_head = weights[:, matches.head_pictures]  # (B, G)
-    heads = of_head.sum(axis=1)
-    return np.where(heads > 0, (of_head * found).sum(axis=1) / np.maximum(heads, 1), np.nan)
 
 
 def _class_checks(

@@ -19,13 +19,12 @@ from helmlite.evaluate.accuracy import Predictions, Progress, measure_accuracy
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.intervals import Floats, percentile_interval
 from helmlite.evaluate.resampling import (
-    Floats,
     Weights,
     bootstrap_weights,
     match_records,
     mean_average_precision,
-    percentile_interval,
     unit_count,
 )
 from helmlite.evaluate.thresholds import best_f1_threshold
