@@ -65,7 +65,9 @@ def most_influential(
     strength = np.abs(np.nan_to_num(known[check]))
     strongest = np.argsort(-strength, kind="stable")[:most]
     return tuple(
-        _influence(baseline, dataset, np.flatnonzero(weights[1 + unit] == 0), {k: v[unit] for k, v in known.items()})
+        _influence(
+            baseline, dataset, np.flatnonzero(weights[1 + unit] == 0).tolist(), {k: v[unit] for k, v in known.items()}
+        )
         for unit in strongest
         if strength[unit] > 0
     )
