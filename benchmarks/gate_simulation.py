@@ -305,9 +305,16 @@ def table(folder: Path, scene_size: int, seed: int) -> list[str]:
                     found = rates(sets, truths, check, method)
                     summary.append({"likeness": name, "check": check, "pictures": pictures, "method": method} | found)
                     lines.append(_line(pictures, method, found))
-    values = {"commit": commit(), "seed": seed, "scene_size": scene_size, "rows": summary}
+    values = {"origin": _origin(folder, scene_size, seed), "seed": seed, "scene_size": scene_size, "rows": summary}
     write_whole(folder / f"summary-g{scene_size}-s{seed}.json", json.dumps(values, indent=1))
-    return [f"commit {commit()}, seed {seed}, scenes of {scene_size}", *lines]
+    return [f"{_origin(folder, scene_size, seed)}, seed {seed}, scenes of {scene_size}", *lines]
+
+
+def _origin(folder: Path, scene_size: int, seed: int) -> str:
+    """Commits that the slices were made at, and with how many resamples."""
+    slices = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*-g{scene_size}-s{seed}-*.json"))]
+    commits, resamples = (sorted({str(item[key]) for item in slices}) for key in ("commit", "resamples"))
+    return f"commit {' and '.join(commits)}, {' and '.join(resamples)} resamples"
 
 
 def heads_table(folder: Path, scene_size: int, seed: int) -> list[str]:

@@ -67,21 +67,21 @@ def test_interval_against_margin(interval: tuple[float, float], margin: float, v
 
 
 def test_the_same_detections_pass_even_without_margin() -> None:
-    data = _heads(40)
+    data = _heads(80)
     verdict = judge(_perfect(data), _perfect(data), data, max_drop_points=0.0, max_recall_drop_points=0.0)
     assert verdict.verdict == "passed"
     check = verdict.check("mAP50-95")
     assert check is not None
     assert (check.loss_points, check.loss_ci95) == (0.0, (0.0, 0.0))
     assert verdict.heads is not None
-    assert verdict.heads.in_words() == "0 of 40 bare heads newly missed, 0 newly found"
+    assert verdict.heads.in_words() == "0 of 80 bare heads newly missed, 0 newly found"
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
-    assert "No head changed, which 40 heads can show of any loss above 7.2 points only" in recall.says
+    assert "No head changed, which 80 heads can show of any loss above 3.7 points only" in recall.says
 
 
 def test_a_handful_of_heads_proves_nothing() -> None:
-    data = _heads(40)
+    data = _heads(80)
     few = dataset_of(
         [replace(sample, labels=np.array([0, 0])) if number >= 9 else sample for number, sample in enumerate(data)],
         data.classes,
@@ -99,43 +99,43 @@ def test_a_handful_of_heads_proves_nothing() -> None:
 def test_every_class_of_the_role_counts() -> None:
     """Bare drivers and bare passengers: the passengers are lost, and the gate sees it."""
     classes = (Class("driver", "no_helmet"), Class("passenger", "no_helmet"))
-    data = _heads(40, classes)
-    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(40)), data, max_drop_points=90)
+    data = _heads(80, classes)
+    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(80)), data, max_drop_points=90)
     assert verdict.heads is not None
-    assert verdict.heads.in_words() == "40 of 80 bare heads newly missed, 0 newly found"
+    assert verdict.heads.in_words() == "80 of 160 bare heads newly missed, 0 newly found"
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
     assert recall.verdict == "failed"
 
 
 def test_half_of_the_heads_lost_fails_with_the_heads_counted() -> None:
-    data = _heads(40)
-    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(20)), data)
+    data = _heads(80)
+    verdict = judge(_perfect(data), _without(_perfect(data), 1, range(40)), data)
     assert verdict.verdict == "failed"
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
     assert recall.verdict == "failed"
     assert recall.loss_points == pytest.approx(50.0)
-    assert "20 of 40 bare heads newly missed, 0 newly found" in recall.says
+    assert "40 of 80 bare heads newly missed, 0 newly found" in recall.says
     assert verdict.heads is not None
-    assert [head.picture for head in verdict.heads.newly_missed] == list(range(20))
+    assert [head.picture for head in verdict.heads.newly_missed] == list(range(40))
 
 
-def test_one_head_of_forty_is_undecided_and_says_what_would_decide() -> None:
-    """Loss 2.5 points of recall, standard error 2.47: n' = 40 (2.80 * 2.47 / 0.5)^2, about 7650."""
-    data = _heads(40)
+def test_one_head_of_eighty_is_undecided_and_says_what_would_decide() -> None:
+    """Loss 1.25 points of recall, standard error 1.24: n' = 80 (2.80 * 1.24 / 0.75)^2, about 1720."""
+    data = _heads(80)
     verdict = judge(_perfect(data), _without(_perfect(data), 1, range(1)), data, max_drop_points=9)
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
     assert (verdict.verdict, recall.verdict) == ("undecided", "undecided")
-    assert recall.pictures_to_decide == pytest.approx(7650, rel=0.15)
-    assert f"40 pictures cannot tell, about {recall.pictures_to_decide} would" in recall.says
+    assert recall.pictures_to_decide == pytest.approx(1720, rel=0.15)
+    assert f"80 pictures cannot tell, about {recall.pictures_to_decide} would" in recall.says
 
 
 def test_a_dead_class_fails_though_the_mean_is_allowed_to_fall() -> None:
     """The helmet class is gone: the mean loses 50 points, which --max-drop 60 allows."""
-    data = _heads(40)
-    verdict = judge(_perfect(data), _without(_perfect(data), 0, range(40)), data, max_drop_points=60)
+    data = _heads(80)
+    verdict = judge(_perfect(data), _without(_perfect(data), 0, range(80)), data, max_drop_points=60)
     mean, of_class = verdict.check("mAP50-95"), verdict.check("class helmet")
     assert mean is not None
     assert of_class is not None
@@ -147,7 +147,7 @@ def test_a_dead_class_fails_though_the_mean_is_allowed_to_fall() -> None:
 
 
 def test_a_size_that_nobody_labelled_is_not_judged() -> None:
-    data = _heads(40)
+    data = _heads(80)
     verdict = judge(_perfect(data), _perfect(data), data)
     large, medium = verdict.check("size large"), verdict.check("size medium")
     assert large is not None
@@ -159,8 +159,8 @@ def test_a_size_that_nobody_labelled_is_not_judged() -> None:
 
 def test_a_size_that_is_gone_fails_though_the_mean_is_allowed_to_fall() -> None:
     """All labelled boxes are of medium size, and none is found any more."""
-    data = _heads(40)
-    gone = _without(_without(_perfect(data), 0, range(40)), 1, range(40))
+    data = _heads(80)
+    gone = _without(_without(_perfect(data), 0, range(80)), 1, range(80))
     size = judge(_perfect(data), gone, data, max_drop_points=99).check("size medium")
     assert size is not None
     assert size.verdict == "failed"
@@ -168,7 +168,7 @@ def test_a_size_that_is_gone_fails_though_the_mean_is_allowed_to_fall() -> None:
 
 def test_lower_thresholds_buy_nothing() -> None:
     """The candidate sees every head, but only among louder false alarms: at equal alarms it finds none."""
-    data = _heads(40)
+    data = _heads(80)
     baseline = _perfect(data)
     noise = Detections(np.array([(200, 200, 240, 240)], np.float32), np.array([0.99], np.float32), np.array([1]))
     candidate = replace(baseline, detections=tuple(_joined(noise, item) for item in baseline.detections))
@@ -189,7 +189,7 @@ def _joined(first: Detections, second: Detections) -> Detections:
 
 def test_recall_on_the_data_itself_is_what_the_heads_say(random_set) -> None:  # type: ignore[no-untyped-def]
     for seed in range(8):
-        data, baseline = random_set(seed, pictures=40)
+        data, baseline = random_set(seed, pictures=80)
         candidate = replace(baseline, detections=tuple(item[item.scores > 0.3] for item in baseline.detections))
         verdict = judge(baseline, candidate, data, resamples=50)
         check = verdict.check("recall of no_helmet")
@@ -198,7 +198,7 @@ def test_recall_on_the_data_itself_is_what_the_heads_say(random_set) -> None:  #
         assert check.baseline == pytest.approx(verdict.heads.baseline_recall)
         assert check.candidate == pytest.approx(verdict.heads.candidate_recall)
         allowed = (verdict.heads.baseline_false_alarms, verdict.heads.candidate_false_alarms)
-        assert f"at {100 * max(allowed) / 40:.1f} false alarms" in check.says  # the level is that of one of them
+        assert f"at {100 * max(allowed) / 80:.1f} false alarms" in check.says  # the level is that of one of them
 
 
 def test_equally_good_detectors_are_not_told_apart() -> None:
@@ -270,14 +270,14 @@ def test_one_head_more_than_the_limit_has_an_interval() -> None:
 
 
 def test_one_scene_is_one_picture() -> None:
-    data = _heads(40)
+    data = _heads(80)
     scenes = dataset_of([replace(item, group="gate") for item in data], data.classes, "val")
     verdict = judge(_perfect(data), _perfect(data), scenes)
-    assert (verdict.verdict, verdict.pictures, verdict.units) == ("undecided", 40, 1)
+    assert (verdict.verdict, verdict.pictures, verdict.units) == ("undecided", 80, 1)
 
 
 def test_without_the_role_it_says_what_cannot_be_said() -> None:
-    data = _heads(40, with_roles(["helmet", "dog"]))
+    data = _heads(80, with_roles(["helmet", "dog"]))
     verdict = judge(_perfect(data), _perfect(data), data)
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
@@ -288,7 +288,7 @@ def test_without_the_role_it_says_what_cannot_be_said() -> None:
 
 
 def test_a_role_of_which_nothing_is_labelled_is_undecided() -> None:
-    data = _heads(40)
+    data = _heads(80)
     nobody = dataset_of([replace(s, boxes_xyxy=s.boxes_xyxy[:1], labels=s.labels[:1]) for s in data], data.classes)
     verdict = judge(_perfect(nobody), _perfect(nobody), nobody)
     assert verdict.verdict == "undecided"
@@ -303,7 +303,7 @@ def test_a_margin_that_is_none_is_refused(margins: dict[str, float]) -> None:
 
 
 def test_the_seed_decides_the_draws(random_set) -> None:  # type: ignore[no-untyped-def]
-    data, baseline = random_set(3, pictures=30)
+    data, baseline = random_set(3, pictures=80)
     candidate = replace(baseline, detections=tuple(item[item.scores > 0.3] for item in baseline.detections))
     first, again, other = (judge(baseline, candidate, data, resamples=100, seed=seed) for seed in (1, 1, 2))
     assert first == again

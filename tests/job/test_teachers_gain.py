@@ -18,6 +18,7 @@ from helmlite.data.roles import with_roles
 from helmlite.detections import Detections
 from helmlite.detector.tiny import new_tiny
 from helmlite.evaluate.accuracy import Predictions, save_predictions
+from helmlite.evaluate.gate import FEWEST_PICTURES
 from helmlite.job.prepare import CompressSettings, prepare
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 
@@ -77,7 +78,7 @@ def test_what_cannot_be_used_is_said_before_any_work(settings, tmp_path):
 
 def test_the_gain_is_measured_in_pairs(tmp_path):
     """The taught one finds every box, its twin one in two: predictions as they would be kept from an earlier run."""
-    count = 24
+    count = 80
     box, one = np.array([[8, 8, 40, 40]], np.float32), np.ones(1, np.float32)
     samples = []
     for index in range(count):
@@ -105,9 +106,10 @@ def test_the_gain_is_measured_in_pairs(tmp_path):
     assert 0 < gain.without < 0.7
     assert gain.ci95 is not None
     assert 0 < gain.ci95[0] < 100 * (1 - gain.without) < gain.ci95[1]
-    few = test.subset(list(range(19)))
-    for name, found in (("taught", (hit,) * 19), ("control", (hit, miss) * 9 + (hit,))):
-        save_predictions(Predictions(found, every[:19]), few, place / f"{name}-test.json")
+    left = FEWEST_PICTURES - 1
+    few = test.subset(list(range(left)))
+    for name, found in (("taught", (hit,) * left), ("control", ((hit, miss) * left)[:left])):
+        save_predictions(Predictions(found, every[:left]), few, place / f"{name}-test.json")
     (gain,) = teachers_gains([taught], few, 64, folder, 0, print)
     assert gain.ci95 is None
     assert "(too few pictures for an interval)" in gain.in_words()
