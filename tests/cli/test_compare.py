@@ -14,8 +14,8 @@ from helmlite.cli.compare import WantedModel, named, parse_model
 
 @pytest.fixture
 def many(data: Path) -> Path:
-    """30 pictures, so that there is an interval; the network finds every head in them."""
-    for split, count in (("many", 30), ("val", 25)):
+    """So many pictures that there is an interval; the network finds every head in them."""
+    for split, count in (("many", 78), ("val", 25)):
         images = data.parent / "images" / split
         labels = data.parent / "labels" / split
         images.mkdir(), labels.mkdir()
@@ -42,13 +42,13 @@ def test_a_bundle_and_a_bare_file_are_one(run, bundle: Path, model: Path, many: 
     assert first["map"] == second["map"] == pytest.approx(1.0)
     assert first["recall_no_helmet"] == 1.0 and first["latency_ms_median"] > 0 and second["speedup"] > 0
     assert first["size_bytes"] == model.stat().st_size == second["size_bytes"]
-    assert (values["tuned_on"], values["data"][0]["pictures"], values["data"][1]["pictures"]) == ("val", 30, 25)
+    assert (values["tuned_on"], values["data"][0]["pictures"], values["data"][1]["pictures"]) == ("val", 78, 25)
     assert values["models"][0]["as_carried"]["threshold"] == pytest.approx(0.4)
     assert values["models"][1]["as_carried"] is None
     assert values["commands"][0].startswith("helmlite compare test_a_bundle_and_a_bare_file_0/bundle,name=ours ")
     assert (out / "label-mistakes.csv").read_text("utf-8").count("\n") == 1, "every label is right"
     assert str(tmp_path) not in (out / "comparison.html").read_text("utf-8")
-    assert len((out / "pictures.csv").read_text("utf-8").splitlines()) == 1 + 2 * 30
+    assert len((out / "pictures.csv").read_text("utf-8").splitlines()) == 1 + 2 * 78
     again = run("compare", bundle, f"{model},classes=helmet+未戴头盔,name=b", "--data", many, "--out", out)
     assert again[0] == 0, again[2]
 

@@ -51,7 +51,7 @@ def _blind(found: Predictions, label: int) -> Predictions:
 
 @pytest.fixture(scope="module")
 def made() -> tuple[Dataset, Predictions]:
-    return make_random(0, pictures=60, noise=2.0, false=2)
+    return make_random(0, pictures=80, noise=2.0, false=2)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_nothing_labelled_is_unknown_not_zero() -> None:
 def test_what_cannot_be_compared_is_refused(made: tuple[Dataset, Predictions]) -> None:
     dataset, found = made
     fewer = Predictions(found.detections[:-1], found.indices[:-1])
-    with pytest.raises(ValueError, match="the same pictures; they saw 60 and 59, 59 of them in common"):
+    with pytest.raises(ValueError, match="the same pictures; they saw 80 and 79, 79 of them in common"):
         compare([_contender("a", found), _contender("b", fewer)], dataset, dataset)
     with pytest.raises(ValueError, match="Every model needs a name of its own; got a, a"):
         compare([_contender("a", found), _contender("a", found)], dataset, dataset)
@@ -206,7 +206,7 @@ def test_noise_is_not_called_a_loss(loss: float | None, interval: tuple[float, f
 
 def test_bad_conditions_are_compared_too(tmp_path: Path) -> None:
     """A detector that goes blind at night, against one that does not; all else alike."""
-    dataset, found = make_random(4, pictures=40, noise=1.0, false=1)
+    dataset, found = make_random(4, pictures=80, noise=1.0, false=1)
     cases = all_cases(["night", "fog"])
     nothing = replace(found, detections=(make_found([], [], []),) * len(found))
     seeing = replace(_contender("seeing", found), worse=WorsePredictions(found, {case: found for case in cases}))
