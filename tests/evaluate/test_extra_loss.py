@@ -50,15 +50,15 @@ def _extra(comparison: RobustnessComparison, case: Case) -> float | None:
 
 
 def test_the_night_that_only_the_result_loses(heads, side) -> None:  # type: ignore[no-untyped-def]
-    """Of 40 heads both lose 20 in the worst fog; the result alone loses 30 in the middle night and all in the worst."""
-    both = {Case("fog", 3): 20}
-    before = side(40, both)
-    after = side(40, {**both, Case("night", 2): 10, Case("night", 3): 0})
-    comparison = compare_robustness(before, after, heads(40), resamples=400)
+    """Of 80 heads both lose 40 in the worst fog; the result alone loses 60 in the middle night and all in the worst."""
+    both = {Case("fog", 3): 40}
+    before = side(80, both)
+    after = side(80, {**both, Case("night", 2): 20, Case("night", 3): 0})
+    comparison = compare_robustness(before, after, heads(80), resamples=400)
     assert _extra(comparison, Case("fog", 3)) == pytest.approx(0.0)
     assert _extra(comparison, Case("night", 1)) == pytest.approx(0.0)
     assert _extra(comparison, Case("night", 3)) == pytest.approx(100.0)
-    # 10 of 40 at precision 1: the 26 recall points up to 0.25 have it, of 101
+    # 20 of 80 at precision 1: the 26 recall points up to 0.25 have it, of 101
     assert _extra(comparison, Case("night", 2)) == pytest.approx(100 * (1 - 26 / 101))
     assert comparison.first is not None
     assert (comparison.first.condition, comparison.first.severity) == ("night", 2)
@@ -73,24 +73,24 @@ def test_the_night_that_only_the_result_loses(heads, side) -> None:  # type: ign
 
 
 def test_other_conditions_are_named_too(heads, side) -> None:  # type: ignore[no-untyped-def]
-    after = side(40, {Case("night", 2): 5, Case("fog", 3): 5})
-    assert compare_robustness(side(40, {}), after, heads(40), resamples=100).in_words().endswith("lost in fog too.")
+    after = side(80, {Case("night", 2): 10, Case("fog", 3): 10})
+    assert compare_robustness(side(80, {}), after, heads(80), resamples=100).in_words().endswith("lost in fog too.")
 
 
-def test_one_head_of_forty_is_chance(heads, side) -> None:  # type: ignore[no-untyped-def]
-    comparison = compare_robustness(side(40, {}), side(40, {Case("night", 1): 39}), heads(40), resamples=400)
+def test_one_head_of_eighty_is_chance(heads, side) -> None:  # type: ignore[no-untyped-def]
+    comparison = compare_robustness(side(80, {}), side(80, {Case("night", 1): 79}), heads(80), resamples=400)
     assert (_extra(comparison, Case("night", 1)) or 0) > 1
     assert comparison.first is None
     assert comparison.in_words() == (
         "In none of the 6 cases is it proved that the result loses more than the input: what differs cannot be told "
-        "from chance on 40 pictures."
+        "from chance on 80 pictures."
     )
 
 
 @pytest.mark.slow
 def test_chance_is_not_called_a_loss(random_set) -> None:  # type: ignore[no-untyped-def]
     """Eight pairs of equally good detectors in six cases: 48 chances to be taken in by noise."""
-    data, base = random_set(3, pictures=30)
+    data, base = random_set(3, pictures=80)
     numbers = count()
 
     def noise() -> Predictions:
@@ -112,10 +112,10 @@ def test_chance_is_not_called_a_loss(random_set) -> None:  # type: ignore[no-unt
 
 
 def test_a_result_that_is_still_the_better_one_has_not_broken(heads, side) -> None:  # type: ignore[no-untyped-def]
-    """From 40 to 20 heads is a larger loss than from 5 to 0, and not a break."""
-    before = side(40, dict.fromkeys(CASES, 0), untouched=5)
-    after = side(40, dict.fromkeys(CASES, 20))
-    comparison = compare_robustness(before, after, heads(40), resamples=100)
+    """From 80 to 40 heads is a larger loss than from 10 to 0, and not a break."""
+    before = side(80, dict.fromkeys(CASES, 0), untouched=10)
+    after = side(80, dict.fromkeys(CASES, 40))
+    comparison = compare_robustness(before, after, heads(80), resamples=100)
     assert all((item.extra_all_ci95 or (0, 0))[0] > 0 for item in comparison.cases)
     assert comparison.first is None
 
@@ -142,7 +142,7 @@ def test_both_must_have_seen_the_same(heads, side) -> None:  # type: ignore[no-u
 
 
 def test_the_plot_colours_what_is_proved(heads, side) -> None:  # type: ignore[no-untyped-def]
-    data, before, after = heads(40), side(40, {Case("fog", 3): 0}), side(40, {Case("fog", 3): 0, Case("night", 3): 0})
+    data, before, after = heads(80), side(80, {Case("fog", 3): 0}), side(80, {Case("fog", 3): 0, Case("night", 3): 0})
     comparison = compare_robustness(before, after, data, resamples=50)
     svg = robustness_plot(*(measure_robustness(one, data, resamples=50) for one in (before, after)), comparison)
     cells = re.findall(r'class="heat (\w+)" x="([\d.]+)" y="([\d.]+)".*?<title>(.*?)</title>', svg)

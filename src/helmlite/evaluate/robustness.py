@@ -76,7 +76,7 @@ class CaseMeasured:
 
     strength:    what the severity means, in words
     loss_points: of mAP50-95 against the pictures as they are, negative for a gain
-    loss_ci95:   its 95 % interval, paired by picture; None where fewer than 20 independent pictures are too few for one
+    loss_ci95:   its 95 % interval, paired by picture; None where there are too few pictures for one
     """
 
     condition: str
