@@ -252,6 +252,14 @@ def test_every_picture_has_its_rows(comparison: Comparison, made: tuple[Dataset,
     assert {row["=blind: found"] for row in bare} == {"0"}
 
 
+def test_the_page_s_first_lines(comparison: Comparison) -> None:
+    page = comparison_page(comparison)
+    assert f"<h1>{headline(comparison)}</h1>" in page
+    assert "of them bare heads. Latency: not measured.<" in page
+    timed = replace(comparison, measured_on={"threads": "1"})
+    assert "of them bare heads. Latency: threads 1.<" in comparison_page(timed)
+
+
 def test_names_are_not_taken_for_signs(comparison: Comparison) -> None:
     first = comparison.models[0]
     odd = replace(first, measured=replace(first.measured, name="<img src=x>|*"))

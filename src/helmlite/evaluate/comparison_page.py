@@ -8,7 +8,7 @@ from html import escape
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
 from helmlite.evaluate.heights import HeightBand
-from helmlite.evaluate.html import bullet_list, capital, document, section, shown
+from helmlite.evaluate.html import bullet_list, document, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.report import Measured
 from helmlite.evaluate.robustness_plot import robustness_plot
@@ -83,7 +83,7 @@ def _header(comparison: Comparison) -> str:
     when = f" · {escape(comparison.created)}" if comparison.created else ""
     return (
         f'<div class="eyebrow">helmlite · {len(comparison.models)} models on '
-        f"{escape(pictures_in_words(comparison))}{when}</div><h1>{escape(capital(headline(comparison)))}</h1>"
+        f"{escape(pictures_in_words(comparison))}{when}</div><h1>{escape(headline(comparison))}</h1>"
     )
 
 
@@ -144,9 +144,7 @@ def _models(comparison: Comparison) -> str:
     ]
     plotted = scatter_plot(points)
     below = f'<h3>Accuracy against latency</h3><div class="plot">{plotted}</div>' if plotted else ""
-    conditions = (
-        f"Latency: {conditions_in_words(comparison)}." if comparison.measured_on else "Latency was not measured."
-    )
+    conditions = conditions_in_words(comparison) or "not measured"
     table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
     return section("Models", table + below, f"On {pictures_in_words(comparison)}. Latency: {conditions}.")
 
