@@ -21,6 +21,7 @@ import argparse
 import fnmatch
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -130,6 +131,7 @@ def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments
     except ValueError as error:  # a technique that says why not is a result too
         return {**stated, "refused": str(error)}
     last = steps[-1].detector if steps else baseline
+    _forget_others(folder, last)
     trained = [item for item in steps if item.name == "distill"]
     found = stated | accuracy_of(last, folder, "", pictures)
     if trained and len(steps) > 1:
@@ -148,6 +150,15 @@ def _made(row: Row, seed: int, baseline: Detector, pictures: Pictures, arguments
         "download_bytes": download_size(files),
         "edits": [{"kind": e.kind, **e.to_json()} for e in last.edits if e.kind not in _LAST_STRUCTURE],
     }
+
+
+def _forget_others(folder: Path, detector: Detector) -> None:
+    """Removes what a row of this name left that ended in another detector: its file, and what that found."""
+    mark, made_from = folder / "made-from", detector_sha256(detector)
+    if folder.exists() and (not mark.is_file() or mark.read_text() != made_from):
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(mark, made_from)
 
 
 def _steps_of(
