@@ -1,9 +1,9 @@
 """How often the gate is right: thousands of simulated sets of pictures whose true loss is known.
 
-    python benchmarks/gate_simulation.py /tmp/gate --sets 500 --pictures 30 76 216 600
-    python benchmarks/gate_simulation.py /tmp/gate --table
-    python benchmarks/gate_simulation.py /tmp/gate --decide --pictures 76 --sets 200
-    python benchmarks/gate_simulation.py /tmp/gate --speed
+    python benchmarks/gate_simulation.py FOLDER --sets 500 --pictures 30 76 216 600
+    python benchmarks/gate_simulation.py FOLDER --table
+    python benchmarks/gate_simulation.py FOLDER --decide --pictures 76 --sets 200
+    python benchmarks/gate_simulation.py FOLDER --speed
 
 Detectors and pictures are those of error_model.py.  The candidate's true loss is set to 0, half, once and twice the
 gate's margins (1 point of mAP50-95, 2 points of recall of bare heads) and measured on TRUTH_SETS sets of TRUTH_PICTURES

@@ -196,8 +196,16 @@ def compare(
         for item, matches, point in zip(contenders, seen, points, strict=True)
     )
     differences = tuple(
-        _difference(first, item, (seen[0], matches), (points[0], point), reported, seed)
-        for item, matches, point in zip(contenders[1:], seen[1:], points[1:], strict=True)
+        _difference(
+            first,
+            item,
+            (models[0].measured.map, model.measured.map),
+            (seen[0], matches),
+            (points[0], point),
+            reported,
+            seed,
+        )
+        for item, model, matches, point in zip(contenders[1:], models[1:], seen[1:], points[1:], strict=True)
     )
     same = tuning.split == reported.split
     return Comparison(
@@ -320,12 +328,13 @@ def _by_class(
 def _difference(
     first: Contender,
     item: Contender,
+    maps: tuple[float | None, float | None],
     matches: tuple[Matches, Matches],
     points: tuple[float | None, float | None],
     dataset: Dataset,
     seed: int,
 ) -> Difference:
-    before, after = (measure_accuracy(side.reported, dataset).map for side in (first, item))
+    before, after = maps
     loss = None if before is None or after is None else 100 * (before - after)
     is_proven = _has_intervals(first, dataset)
     interval = map_loss_ci95(first.reported, item.reported, dataset, _RESAMPLES, seed) if is_proven else None

@@ -8,7 +8,7 @@ from html import escape
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
 from helmlite.evaluate.heights import HeightBand
-from helmlite.evaluate.html import bullet_list, document, section, shown
+from helmlite.evaluate.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.report import Measured
 from helmlite.evaluate.robustness_plot import robustness_plot
@@ -317,18 +317,5 @@ def conditions_in_words(comparison: Comparison) -> str:
 
 
 def _provenance(comparison: Comparison) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(item.purpose)}<small>{escape(item.source)}, {escape(item.split)}</small></td>"
-        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text">{escape(item.sha256)}</td></tr>'
-        for item in comparison.data
-    )
-    parts = [
-        '<div class="scroll"><table><tr><th>pictures</th><th>number</th><th>boxes</th>'
-        f'<th class="text">sha256 of pictures and labels</th></tr>{rows}</table></div>'
-    ]
-    if comparison.commands:
-        parts.append(f"<h3>Commands</h3><pre>{escape(chr(10).join(comparison.commands))}</pre>")
-    pairs = [("seed", str(comparison.seed)), *comparison.versions.items()]
-    values = "".join(f'<tr><td>{escape(k)}</td><td class="text hash">{escape(v)}</td></tr>' for k, v in pairs)
-    parts.append(f"<details><summary>Seed and versions</summary><table>{values}</table></details>")
-    return section("How this was made", "".join(parts))
+    details = {"Seed and versions": {"seed": str(comparison.seed), **comparison.versions}}
+    return how_made(comparison.data, comparison.commands, details)

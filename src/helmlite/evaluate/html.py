@@ -5,11 +5,12 @@ A page is one file that opens offline and asks for nothing: its policy forbids s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 
 from helmlite.evaluate.figures import UNKNOWN
+from helmlite.evaluate.report import DataUsed
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -30,6 +31,28 @@ def section(title: str, inner: str, lead: str = "") -> str:
     """A card with a heading.  title, lead: any text;  inner: HTML"""
     opening = f'<p class="lead">{escape(lead)}</p>' if lead else ""
     return f"<section><h2>{escape(title)}</h2>{opening}{inner}</section>"
+
+
+def how_made(data: Sequence[DataUsed], commands: Sequence[str], details: Mapping[str, Mapping[str, str]]) -> str:
+    """The last card of a page: pictures with their hashes, commands, folded lists by title; empty ones are left out."""
+    used = "".join(
+        f"<tr><td>{escape(item.purpose)}<small>{escape(item.source)}, {escape(item.split)}</small></td>"
+        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text">{escape(item.sha256)}</td></tr>'
+        for item in data
+    )
+    parts = [
+        '<div class="scroll"><table><tr><th>pictures</th><th>number</th><th>boxes</th>'
+        f'<th class="text">sha256 of pictures and labels</th></tr>{used}</table></div>'
+    ]
+    if commands:
+        parts.append(f"<h3>Commands</h3><pre>{escape(chr(10).join(commands))}</pre>")
+    for title, pairs in details.items():
+        rows = "".join(
+            f'<tr><td>{escape(key)}</td><td class="text hash">{escape(value)}</td></tr>' for key, value in pairs.items()
+        )
+        if rows:
+            parts.append(f"<details><summary>{escape(title)}</summary><table>{rows}</table></details>")
+    return section("How this was made", "".join(parts))
 
 
 def bullet_list(lines: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gallery import NEWLY_FOUND, NEWLY_MISSED, Crop
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
-from helmlite.evaluate.html import bullet_list, capital, document, pill, section, shown
+from helmlite.evaluate.html import bullet_list, capital, document, how_made, pill, section, shown
 from helmlite.evaluate.plots import IntervalRow, ScatterPoint, factor_bar, interval_plot, line_chart, scatter_plot
 from helmlite.evaluate.report import Measured, RunReport, times_in_words, verdict_line
 
@@ -343,26 +343,10 @@ def _stayed_float(report: RunReport) -> str:
 
 
 def _provenance(report: RunReport) -> str:
-    data = "".join(
-        f"<tr><td>{escape(item.purpose)}<small>{escape(item.source)}, {escape(item.split)}</small></td>"
-        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text">{escape(item.sha256)}</td></tr>'
-        for item in report.data
-    )
-    parts = [
-        '<div class="scroll"><table><tr><th>pictures</th><th>number</th><th>boxes</th>'
-        f'<th class="text">sha256 of pictures and labels</th></tr>{data}</table></div>'
-    ]
-    if report.commands:
-        parts.append(f"<h3>Commands</h3><pre>{escape(chr(10).join(report.commands))}</pre>")
-    seed = [] if report.seed is None else [("seed", str(report.seed))]
-    for title, pairs in (
-        ("Seed and versions", [*seed, *report.versions.items()]),
-        ("Latency was measured on", list(report.measured_on.items())),
-        ("Hashes", list(report.hashes.items())),
-    ):
-        if pairs:
-            rows = "".join(
-                f'<tr><td>{escape(key)}</td><td class="text hash">{escape(value)}</td></tr>' for key, value in pairs
-            )
-            parts.append(f"<details><summary>{title}</summary><table>{rows}</table></details>")
-    return section("How this was made", "".join(parts))
+    seed = {} if report.seed is None else {"seed": str(report.seed)}
+    details = {
+        "Seed and versions": {**seed, **report.versions},
+        "Latency was measured on": report.measured_on,
+        "Hashes": report.hashes,
+    }
+    return how_made(report.data, report.commands, details)
