@@ -14,7 +14,7 @@ One set of pictures is drawn once and seen by both detectors, so that they are p
 
 `Likeness` is how much two detectors have in common; two of the three kinds are held against real pairs on 76 pictures
 of bikes_helmets by the half width of the interval of a loss of mAP50-95:  a near copy about 3.1 points (the stand-in
-of helmlite.evaluate.resolution, and helmet-yolo12m at two input sizes), a pruned and retrained one about 5.1
+of helmlite.evaluate.statistics.resolution, and helmet-yolo12m at two input sizes), a pruned and retrained one about 5.1
 (docs/results/bikes_helmets-balanced and -cpu).  A twin differs in a few heads only, the hardest case for an interval
 of recall: where no head changes a bootstrap sees nothing.  The baseline is like helmet-yolo12m: mAP50-95 about 0.6,
 mAP50 about 0.95, recall of bare heads about 0.9 at 5 to 12 false alarms in 100 pictures.
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from helmlite.evaluate.accuracy import IOU_THRESHOLDS
 from helmlite.evaluate.errors import NEVER_FOUND, Matches
-from helmlite.evaluate.resampling import MatchRecord, MatchRecords
+from helmlite.evaluate.statistics.resampling import MatchRecord, MatchRecords
 
 Floats = NDArray[np.float64]
 

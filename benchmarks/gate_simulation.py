@@ -8,7 +8,7 @@
 Detectors and pictures are those of error_model.py.  The candidate's true loss is set to 0, half, once and twice the
 gate's margins (1 point of mAP50-95, 2 points of recall of bare heads) and measured on TRUTH_SETS sets of TRUTH_PICTURES
 pictures.  Then every set is judged as the gate judges it, by the same functions, once for each interval of
-helmlite.evaluate.intervals.
+helmlite.evaluate.statistics.intervals.
 
 --decide asks what `pictures_to_decide` is worth: where a set is undecided, a new one of as many pictures as it says is
 drawn (to MOST_TO_DRAW) and judged.
@@ -33,14 +33,14 @@ from common import commit
 from error_model import LIKENESS, Floats, Likeness, Loss, Seen, draw, seen_by_baseline, seen_by_candidate
 
 from helmlite.evaluate.gate import FAILED, PASSED, UNDECIDED, operating_point, pictures_to_decide, verdict_of
-from helmlite.evaluate.intervals import (
+from helmlite.evaluate.statistics.intervals import (
     Interval,
     basic_interval,
     bca_interval,
     bias_corrected_interval,
     percentile_interval,
 )
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.statistics.resampling import (
     Weights,
     bootstrap_weights,
     jackknife_weights,

@@ -20,7 +20,7 @@ from helmlite.boxes import box_iou
 from helmlite.data.dataset import Dataset, Sample, dataset_of, image_size
 from helmlite.data.load import load_dataset
 from helmlite.evaluate.accuracy import load_predictions
-from helmlite.evaluate.label_mistakes import GHOST, MISSING, WRONG_CLASS, LabelCandidate, find_label_mistakes
+from helmlite.evaluate.causes.label_mistakes import GHOST, MISSING, WRONG_CLASS, LabelCandidate, find_label_mistakes
 
 OF_EACH = 10
 KINDS = (MISSING, WRONG_CLASS, GHOST)

@@ -35,7 +35,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes
 from helmlite.detector.detector import Detector
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy, predict_all
-from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
+from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
 from helmlite.export.openvino import save_ir
 from helmlite.export.pack import write_bundle
 from helmlite.job.prepare import steps_for_this_machine

@@ -22,7 +22,7 @@ from helmlite.compress.load import load_detector
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes
 from helmlite.evaluate.accuracy import measure_accuracy, predict_all
-from helmlite.evaluate.resampling import map_ci95
+from helmlite.evaluate.statistics.resampling import map_ci95
 from helmlite.export.pack import write_bundle
 from helmlite.runtime.bench import ratio, time_predictors
 from helmlite.runtime.bundle import BundlePredictor, read_bundle

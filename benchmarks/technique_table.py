@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GROUPS, INPUT_SIZE, ROWS, Row
 
 from helmlite.data.dataset import Dataset
-from helmlite.evaluate.intervals import percentile_interval
+from helmlite.evaluate.statistics.intervals import percentile_interval
 
 Values = NDArray[np.float64]  # (1 + resamples,) mAP50-95 in points, the first with every picture once
 

@@ -51,7 +51,7 @@ from helmlite.detector.macs import count_macs, count_parameters
 from helmlite.evaluate.accuracy import Predictions, load_predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.cost import file_bytes
 from helmlite.evaluate.errors import match_class, threshold_for_alarms
-from helmlite.evaluate.resampling import bootstrap_weights, match_records, mean_average_precision
+from helmlite.evaluate.statistics.resampling import bootstrap_weights, match_records, mean_average_precision
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle
 from helmlite.files import write_whole

@@ -12,10 +12,10 @@ from helmlite.data.dataset import Dataset
 from helmlite.detections import no_detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
-from helmlite.evaluate.plots import HeatBlock, HeatCell, heat_map
-from helmlite.evaluate.resolution import disturbed
+from helmlite.evaluate.pages.plots import HeatBlock, HeatCell, heat_map
+from helmlite.evaluate.pages.robustness_plot import robustness_plot
 from helmlite.evaluate.robustness import Case, WorsePredictions, all_cases, measure_robustness
-from helmlite.evaluate.robustness_plot import robustness_plot
+from helmlite.evaluate.statistics.resolution import disturbed
 
 BOX = (0.0, 0.0, 40.0, 40.0)
 CASES = all_cases(["fog", "night"])

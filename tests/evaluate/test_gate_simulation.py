@@ -13,7 +13,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from helmlite.evaluate.resampling import mean_average_precision
+from helmlite.evaluate.statistics.resampling import mean_average_precision
 
 _BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -21,11 +21,10 @@ from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import Head, HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
-from helmlite.evaluate.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
 from helmlite.evaluate.gate import GateCheck, GateVerdict
-from helmlite.evaluate.markdown import report_markdown
-from helmlite.evaluate.page import report_page
-from helmlite.evaluate.plots import (
+from helmlite.evaluate.pages.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
+from helmlite.evaluate.pages.markdown import report_markdown
+from helmlite.evaluate.pages.plots import (
     IntervalRow,
     ScatterPoint,
     factor_bar,
@@ -35,6 +34,8 @@ from helmlite.evaluate.plots import (
     scatter_plot,
     signed,
 )
+from helmlite.evaluate.pages.run_page import report_page
+from helmlite.evaluate.pages.terminal import show_report
 from helmlite.evaluate.report import (
     Curve,
     DataUsed,
@@ -44,8 +45,7 @@ from helmlite.evaluate.report import (
     verdict_line,
 )
 from helmlite.evaluate.report_files import read_gallery, read_report, write_report
-from helmlite.evaluate.resolution import Resolution
-from helmlite.evaluate.terminal import show_report
+from helmlite.evaluate.statistics.resolution import Resolution
 from helmlite.runtime.manifest import StayedFloat
 
 HEADS = HeadChanges(54, 76, 47, 46, (Head(0, 0), Head(1, 0)), (Head(2, 0),), 0.32, 0.28, 5, 5)

@@ -17,6 +17,7 @@ from helmlite.data.roles import with_roles
 from helmlite.detections import Detections, Image, no_detections
 from helmlite.evaluate.accuracy import Predictions, predict_all
 from helmlite.evaluate.conditions import CONDITIONS
+from helmlite.evaluate.pages.terminal import show_robustness
 from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.robustness import (
     Case,
@@ -26,7 +27,6 @@ from helmlite.evaluate.robustness import (
     measure_robustness,
     predict_worsened,
 )
-from helmlite.evaluate.terminal import show_robustness
 
 BOX = np.array([(5, 5, 45, 45)], np.float32)
 NIGHT = all_cases(["night"])

@@ -64,11 +64,11 @@ def compare_models(
     """Holds models against the first: accuracy with intervals, bare heads lost and won, bytes, speed."""
     from helmlite.data.load import load_dataset
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
+    from helmlite.evaluate.causes.label_mistakes import find_label_mistakes, write_label_mistakes
     from helmlite.evaluate.comparison import compare
     from helmlite.evaluate.comparison_files import write_comparison
-    from helmlite.evaluate.label_mistakes import find_label_mistakes, write_label_mistakes
+    from helmlite.evaluate.pages.terminal import show_comparison
     from helmlite.evaluate.pictures import pictures_csv
-    from helmlite.evaluate.terminal import show_comparison
     from helmlite.evaluate.thresholds import parse_rule
 
     wanted = named([parse_model(text, runtime) for text in models])

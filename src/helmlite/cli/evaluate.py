@@ -62,9 +62,9 @@ def evaluate_model(
     from helmlite.data.load import load_dataset, match_classes
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
+    from helmlite.evaluate.pages.terminal import show_accuracy, show_robustness
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness, predict_worsened
-    from helmlite.evaluate.terminal import show_accuracy, show_robustness
     from helmlite.files import claim_file, holds_json
 
     if limit is not None and limit < 1:

@@ -28,9 +28,9 @@ def report(
     import json
 
     from helmlite.evaluate import comparison_files, report_files
-    from helmlite.evaluate.comparison_page import comparison_page
-    from helmlite.evaluate.markdown import comparison_markdown, report_markdown
-    from helmlite.evaluate.page import report_page
+    from helmlite.evaluate.pages.comparison_page import comparison_page
+    from helmlite.evaluate.pages.markdown import comparison_markdown, report_markdown
+    from helmlite.evaluate.pages.run_page import report_page
     from helmlite.evaluate.schema import report_schema
     from helmlite.files import claim_file, write_whole
 

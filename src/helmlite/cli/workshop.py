@@ -60,7 +60,7 @@ def compress(
 
     from helmlite.cli.errors import EXIT_GATE_FAILED, EXIT_GATE_UNDECIDED, going_on_later
     from helmlite.data.roles import parse_role_options
-    from helmlite.evaluate.terminal import show_report
+    from helmlite.evaluate.pages.terminal import show_report
     from helmlite.evaluate.thresholds import parse_rule
     from helmlite.job.compress import compress as run
     from helmlite.job.compress import train
@@ -200,7 +200,7 @@ def demo(
     import time
 
     from helmlite.cli.errors import going_on_later
-    from helmlite.evaluate.terminal import show_report
+    from helmlite.evaluate.pages.terminal import show_report
     from helmlite.job.demo import DRAWN, NEXT
     from helmlite.job.demo import demo as run
 

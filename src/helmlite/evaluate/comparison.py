@@ -18,13 +18,14 @@ from helmlite.data.load import class_mapping
 from helmlite.data.roles import Class, labels_of_role
 from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
-from helmlite.evaluate.diagnosis import Diagnosis, diagnose
+from helmlite.evaluate.diagnosis.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
-from helmlite.evaluate.intervals import percentile_interval
 from helmlite.evaluate.report import DataUsed, Measured
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
+from helmlite.evaluate.statistics.intervals import percentile_interval
+from helmlite.evaluate.statistics.resampling import (
     Weights,
     bootstrap_weights,
     check_pairing,
@@ -32,8 +33,7 @@ from helmlite.evaluate.resampling import (
     map_loss_ci95,
     unit_count,
 )
-from helmlite.evaluate.resolution import Resolution, resolvable_loss
-from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
+from helmlite.evaluate.statistics.resolution import Resolution, resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule, choose_thresholds
 from helmlite.runtime.manifest import Thresholds
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from helmlite.evaluate.comparison import Comparison
-from helmlite.evaluate.comparison_page import comparison_page
-from helmlite.evaluate.markdown import comparison_markdown
+from helmlite.evaluate.pages.comparison_page import comparison_page
+from helmlite.evaluate.pages.markdown import comparison_markdown
 from helmlite.evaluate.pictures import CSV_NAME
 from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.files import read_json, write_whole

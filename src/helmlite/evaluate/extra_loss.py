@@ -17,8 +17,9 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.gate import FEWEST_PICTURES
-from helmlite.evaluate.intervals import Floats, percentile_interval
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.robustness import Case, WorsePredictions
+from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
+from helmlite.evaluate.statistics.resampling import (
     Weights,
     bootstrap_weights,
     check_pairing,
@@ -26,7 +27,6 @@ from helmlite.evaluate.resampling import (
     mean_average_precision,
     unit_count,
 )
-from helmlite.evaluate.robustness import Case, WorsePredictions
 
 _ROUNDING = 1e-9  # points
 

@@ -27,8 +27,8 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
-from helmlite.evaluate.intervals import Floats, percentile_interval
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
+from helmlite.evaluate.statistics.resampling import (
     MatchRecords,
     Weights,
     average_precision,

@@ -18,8 +18,8 @@ from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import operating_point
-from helmlite.evaluate.intervals import Floats
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.statistics.intervals import Floats
+from helmlite.evaluate.statistics.resampling import (
     Weights,
     check_pairing,
     jackknife_weights,

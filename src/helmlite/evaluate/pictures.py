@@ -11,7 +11,7 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import match_picture
-from helmlite.evaluate.resampling import check_pairing
+from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.runtime.manifest import Thresholds
 
 CSV_NAME = "pictures.csv"

@@ -1,7 +1,7 @@
 """The report of a compression run: what was there, what came out, what it cost, and how that is known.
 
-`RunReport` is plain data, and `report_json` gives it as JSON values.  report_files.py writes and reads it, page.py
-makes the page of it and terminal.py shows it in a terminal.
+`RunReport` is plain data, and `report_json` gives it as JSON values.  report_files.py writes and reads it, pages/
+makes a page of it and shows it in a terminal.
 
 Accuracies and recalls are in [0, 1], drops and intervals of a loss in points (hundredths of that).  None is
 "unknown", and is shown as unknown.
@@ -20,7 +20,7 @@ from helmlite.evaluate.errors import HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.gate import GateVerdict
 from helmlite.evaluate.plain import from_plain, to_plain
-from helmlite.evaluate.resolution import Resolution
+from helmlite.evaluate.statistics.resolution import Resolution
 from helmlite.runtime.manifest import StayedFloat
 
 FORMAT_VERSION = 1

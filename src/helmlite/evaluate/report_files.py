@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helmlite.evaluate.gallery import Crop
-from helmlite.evaluate.markdown import report_markdown
-from helmlite.evaluate.page import report_page
+from helmlite.evaluate.pages.gallery import Crop
+from helmlite.evaluate.pages.markdown import report_markdown
+from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pictures import CSV_NAME
 from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.report import RunReport, report_from_json, report_json

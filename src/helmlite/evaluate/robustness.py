@@ -19,8 +19,8 @@ from helmlite.evaluate.accuracy import Predictions, Progress, measure_accuracy
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import FEWEST_PICTURES
-from helmlite.evaluate.intervals import Floats, percentile_interval
-from helmlite.evaluate.resampling import (
+from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
+from helmlite.evaluate.statistics.resampling import (
     Weights,
     bootstrap_weights,
     match_records,

@@ -26,7 +26,6 @@ from helmlite.detector.zoo import MODELS
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
-from helmlite.evaluate.gallery import Crop, cut_crops
 from helmlite.evaluate.gate import (
     FAILED,
     PASSED,
@@ -37,11 +36,12 @@ from helmlite.evaluate.gate import (
     judge,
     operating_point,
 )
+from helmlite.evaluate.pages.gallery import Crop, cut_crops
 from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
-from helmlite.evaluate.resampling import map_ci95, map_loss_ci95
-from helmlite.evaluate.resolution import resolvable_loss
+from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
+from helmlite.evaluate.statistics.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, choose_thresholds
 from helmlite.export.layer_times import layer_clock
 from helmlite.export.pack import write_bundle

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from helmlite.compress.technique import Context, Technique, Training
 from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import predict_all
-from helmlite.evaluate.resolution import Resolution, resolvable_loss
+from helmlite.evaluate.statistics.resolution import Resolution, resolvable_loss
 from helmlite.export.layer_times import layer_clock
 from helmlite.job.candidates import Candidate, build_candidates
 from helmlite.job.prepare import CompressSettings, Prepared, prepare, steps_for_this_machine

@@ -15,7 +15,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import measure_accuracy, predictions_kept
 from helmlite.evaluate.gate import FEWEST_PICTURES
-from helmlite.evaluate.resampling import map_loss_ci95, unit_count
+from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,321 @@
+"""A comparison as one HTML page that opens offline, the answer first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from helmlite.evaluate import figures
+from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
+from helmlite.evaluate.diagnosis.heights import HeightBand
+from helmlite.evaluate.diagnosis.tide import KINDS
+from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
+from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
+from helmlite.evaluate.pages.robustness_plot import robustness_plot
+from helmlite.evaluate.report import Measured
+
+COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
+
+_LONGEST_LABEL = 20  # letters
+
+
+def comparison_page(comparison: Comparison) -> str:
+    """The whole page as text.  Every word that comes from outside is escaped."""
+    names = " · ".join(item.measured.name for item in comparison.models)
+    sections = [
+        _header(comparison),
+        _differences(comparison),
+        _models(comparison),
+        _classes(comparison),
+        _errors(comparison),
+        _heights(comparison),
+        _thresholds(comparison),
+        _conditions(comparison),
+        _notes(comparison),
+        _provenance(comparison),
+    ]
+    return document(f"helmlite compare: {names}", sections)
+
+
+def headline(comparison: Comparison) -> str:
+    """One line: who is held against whom, and whether these pictures tell them apart.
+
+    `b against a: no difference shown`, `b against a: 1.20 points of mAP50-95 lost`
+    """
+    first = comparison.models[0].measured
+    if not comparison.differences:
+        return f"{first.name}: mAP50-95 {figures.points(first.map)} points"
+    if len(comparison.differences) > 1:
+        lost, won = (_count(comparison.differences, sign) for sign in (1, -1))
+        alike = len(comparison.differences) - lost - won
+        return (
+            f"{len(comparison.differences)} models against {first.name}: mAP50-95 shown to be lower in {lost}, higher "
+            f"in {won}, not told apart in {alike}"
+        )
+    difference = comparison.differences[0]
+    return f"{difference.name} against {first.name}: {_proven(difference)}"
+
+
+def _count(differences: Sequence[Difference], sign: int) -> int:
+    return sum(_direction(item.map_loss_ci95) == sign for item in differences)
+
+
+def _direction(loss_ci95: tuple[float, float] | None) -> int:
+    """1 for a loss that the interval proves, -1 for a gain, 0 for what cannot be told."""
+    if loss_ci95 is None:
+        return 0
+    return 1 if loss_ci95[0] > 0 else -1 if loss_ci95[1] < 0 else 0
+
+
+def _proven(difference: Difference) -> str:
+    direction = _direction(difference.map_loss_ci95)
+    if direction and difference.map_loss_points is not None:
+        return f"{abs(difference.map_loss_points):.2f} points of mAP50-95 {'lost' if direction > 0 else 'gained'}"
+    return "no difference in mAP50-95 shown" if difference.map_loss_ci95 else "no interval, so nothing is proved"
+
+
+def sentences_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """(model, what its difference from the first is) in order."""
+    return [(item.name, sentence) for item in comparison.differences for sentence in item.says]
+
+
+def _header(comparison: Comparison) -> str:
+    when = f" · {escape(comparison.created)}" if comparison.created else ""
+    return (
+        f'<div class="eyebrow">helmlite · {len(comparison.models)} models on '
+        f"{escape(pictures_in_words(comparison))}{when}</div><h1>{escape(headline(comparison))}</h1>"
+    )
+
+
+def _differences(comparison: Comparison) -> str:
+    if not comparison.differences:
+        return ""
+    first = comparison.models[0].measured.name
+    rows = []
+    for item in comparison.differences:
+        for what, loss, interval in (
+            ("mAP50-95", item.map_loss_points, item.map_loss_ci95),
+            ("recall", item.recall_loss_points, item.recall_loss_ci95),
+        ):
+            if loss is not None and interval is not None:
+                verdict = {1: "failed", 0: "not judged", -1: "passed"}[_direction(interval)]
+                rows.append(IntervalRow(f"{_short(item.name)}: {what}", verdict, loss, *interval, 0.0))
+    plotted = (
+        f'<div class="plot">{interval_plot(rows)}</div><p class="key">Dot: the difference. Bar: its 95 % interval, '
+        "paired by picture, of mAP50-95 and of the recall of no_helmet. "
+        "A bar across the upright tick at zero proves neither a loss nor a gain.</p>"
+        if rows
+        else ""
+    )
+    sentences = "".join(
+        f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in sentences_of(comparison)
+    )
+    level = (
+        ""
+        if comparison.alarms_per_100 is None
+        else (
+            f" Recall at {comparison.alarms_per_100:.1f} false alarms for every 100 pictures of {comparison.tuned_on}, "
+            "each model at the threshold that gives it."
+        )
+    )
+    return section("Differences", f'{plotted}<ul class="checks">{sentences}</ul>', f"Each against {first}.{level}")
+
+
+def _short(name: str) -> str:
+    """A name that fits beside a plot: its end tells more than its beginning."""
+    return name if len(name) <= _LONGEST_LABEL else "…" + name[1 - _LONGEST_LABEL :]
+
+
+def _models(comparison: Comparison) -> str:
+    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    rows = []
+    for number, item in enumerate(comparison.models):
+        measured = item.measured
+        first, *cells = cells_of(measured, comparison)
+        below = "".join(f"<small>{escape(part)}</small>" for part in (_ran(measured), measured.note) if part)
+        rows.append(
+            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{escape(first)}{below}</td>'
+            f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells)}</tr>"
+        )
+    points = [
+        ScatterPoint(item.measured.name, "baseline" if number == 0 else "reference", latency, 100 * accuracy)
+        for number, item in enumerate(comparison.models)
+        if (latency := item.measured.latency_ms_median) is not None and (accuracy := item.measured.map) is not None
+    ]
+    plotted = scatter_plot(points)
+    below = f'<h3>Accuracy against latency</h3><div class="plot">{plotted}</div>' if plotted else ""
+    conditions = conditions_in_words(comparison) or "not measured"
+    table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
+    return section("Models", table + below, f"On {pictures_in_words(comparison)}. Latency: {conditions}.")
+
+
+def cells_of(measured: Measured, comparison: Comparison) -> list[str]:
+    """One model's row of the table, a cell for each of COLUMNS."""
+    return [
+        measured.name,
+        figures.points(measured.map),
+        figures.points_between(measured.map_ci95) or figures.UNKNOWN,
+        figures.points(measured.map50),
+        figures.points(measured.map75),
+        figures.share(measured.recall_no_helmet),
+        figures.size(measured.size_bytes),
+        figures.milliseconds(measured.latency_ms_median),
+        figures.times(comparison.speedup_of(measured)),
+    ]
+
+
+def _ran(measured: Measured) -> str:
+    parts = (f"{measured.input_size} px" if measured.input_size else "", measured.runtime, measured.precision)
+    return " · ".join(part for part in parts if part)
+
+
+def _classes(comparison: Comparison) -> str:
+    models = [item.measured for item in comparison.models]
+    rows = []
+    for label, item in enumerate(models[0].per_class):
+        cells = "".join(f"<td>{shown(figures.points(model.per_class[label].ap))}</td>" for model in models)
+        rows.append(
+            f"<tr><td>{escape(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
+            f"{cells}</tr>"
+        )
+    for size in models[0].by_size:
+        cells = "".join(f"<td>{shown(figures.points(model.by_size.get(size)))}</td>" for model in models)
+        rows.append(f"<tr><td>{escape(size)} boxes</td><td></td>{cells}</tr>")
+    head = f"<tr><th>AP50-95, points</th><th>boxes</th>{_names(comparison)}</tr>"
+    table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    lead = "Sizes as in COCO: small below 32², large above 96² pixels of the original picture."
+    return section("Each class and size", table, lead)
+
+
+def _errors(comparison: Comparison) -> str:
+    found = [item.diagnosis for item in comparison.models]
+    rows = []
+    for number, kind in enumerate(found[0].errors.kinds):
+        cells = "".join(
+            f"<td>{shown(_points(side.errors.kinds[number].loss_points))}"
+            f"<small>{side.shown_errors.kinds[number].count} shown</small></td>"
+            for side in found
+        )
+        rows.append(f"<tr><td>{escape(KINDS[kind.kind])}<small>{escape(kind.kind)}</small></td>{cells}</tr>")
+    rows.append(
+        "<tr><td>scores off by<small>expected calibration error</small></td>"
+        f"{''.join(f'<td>{shown(figures.share(side.calibration.ece))}</td>' for side in found)}</tr>"
+    )
+    head = f"<tr><th>kind of error</th>{_names(comparison)}</tr>"
+    table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
+    lead = (
+        "Points of AP50 that each kind costs over all detections (TIDE, Bolya 2020), and below them how many of the "
+        "kind a device would show at the thresholds chosen for it. The last row: how far scores are from the share of "
+        "right detections."
+    )
+    return section("Kinds of errors", table, lead)
+
+
+def _heights(comparison: Comparison) -> str:
+    bands = [item.diagnosis.by_height for item in comparison.models]
+    rows = []
+    for number, band in enumerate(bands[0]):
+        cells = "".join(
+            f"<td>{shown(figures.points(side[number].ap50))}<small>{_recalls(side[number])}</small></td>"
+            for side in bands
+        )
+        rows.append(f"<tr><td>{band.in_words()}</td><td>{band.boxes}</td>{cells}</tr>")
+    head = f"<tr><th>height of the head</th><th>boxes</th>{_names(comparison)}</tr>"
+    lead = (
+        "AP50 by height in pixels of the original picture, and the recall of each class at its threshold; unknown "
+        "where fewer than 10 boxes are labelled."
+    )
+    return section("By head height", f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>', lead)
+
+
+def _recalls(band: HeightBand) -> str:
+    return ", ".join(f"{escape(item.name)} {figures.share(item.recall)}" for item in band.per_class)
+
+
+def _names(comparison: Comparison) -> str:
+    return "".join(f"<th>{escape(item.measured.name)}</th>" for item in comparison.models)
+
+
+def _points(value: float | None) -> str:
+    return figures.UNKNOWN if value is None else f"{value:.1f}"
+
+
+def _thresholds(comparison: Comparison) -> str:
+    names = [item.name for item in comparison.models[0].measured.per_class]
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    rows = "".join(
+        f"<tr><td>{escape(item.measured.name)}</td>"
+        f"{''.join(f'<td>{score:.3f}</td>' for score in item.thresholds.by_class)}</tr>"
+        for item in comparison.models
+    )
+    chosen = f'<div class="scroll"><table><tr><th>model</th>{head}</tr>{rows}</table></div>'
+    kept = "".join(_kept(item, number == 0) for number, item in enumerate(comparison.models))
+    parts = [chosen]
+    if any(item.at_own_level for item in comparison.models):
+        first = escape(comparison.models[0].measured.name)
+        head = (
+            "<tr><th>model</th><th>at equal false alarms</th><th>at the threshold<br>that it carries</th>"
+            f"<th>if the threshold of<br>{first} were kept</th></tr>"
+        )
+        parts.append("<h3>Bare heads at each threshold, on the reported pictures</h3>")
+        parts.append(f'<div class="scroll"><table>{head}{kept}</table></div>')
+    return section("Thresholds", "".join(parts), f"Chosen by {comparison.models[0].thresholds.rule}.")
+
+
+def _kept(item: ComparedModel, is_first: bool) -> str:
+    cells = (item.at_own_level, item.as_carried, None if is_first else item.with_the_firsts)
+    return f"<tr><td>{escape(item.measured.name)}</td>{''.join(f'<td>{_operating(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _operating(result: OperatingResult | None) -> str:
+    if result is None:
+        return "–"
+    return (
+        f"{shown(figures.share(result.recall))} found<small>{result.alarms_per_100:.1f} false alarms per 100 at "
+        f"{result.threshold:.3f}</small>"
+    )
+
+
+def _conditions(comparison: Comparison) -> str:
+    before = comparison.models[0].robustness
+    parts = []
+    for model, difference in zip(comparison.models[1:], comparison.differences, strict=True):
+        if before is not None and model.robustness is not None and difference.robustness is not None:
+            plotted = robustness_plot(before, model.robustness, difference.robustness)
+            parts.append(
+                f"<h3>{escape(difference.name)}</h3><p>{escape(difference.robustness.in_words())}</p>"
+                f'<div class="plot">{plotted}</div>'
+            )
+    if not parts:
+        return ""
+    lead = (
+        "The reported pictures made worse by formulas: stand-ins for real bad pictures, not a forecast. Input is "
+        f"{comparison.models[0].measured.name}, result the model named above each plot."
+    )
+    return section("In bad conditions", "".join(parts), lead)
+
+
+def _notes(comparison: Comparison) -> str:
+    return section("What to bear in mind", bullet_list(notes_of(comparison)))
+
+
+def notes_of(comparison: Comparison) -> list[str]:
+    """What a reader must bear in mind."""
+    return [comparison.resolution.in_words(), *comparison.remarks]
+
+
+def pictures_in_words(comparison: Comparison) -> str:
+    """`76 pictures of data.yaml (test): 140 boxes, 54 of them bare heads`"""
+    used = comparison.data[0]
+    heads = "" if used.bare_heads is None else f", {used.bare_heads} of them bare heads"
+    return f"{used.pictures} pictures of {used.source} ({used.split}): {used.boxes} boxes{heads}"
+
+
+def conditions_in_words(comparison: Comparison) -> str:
+    """What every latency was measured on."""
+    return ", ".join(f"{key} {value}" for key, value in comparison.measured_on.items())
+
+
+def _provenance(comparison: Comparison) -> str:
+    details = {"Seed and versions": {"seed": str(comparison.seed), **comparison.versions}}
+    return how_made(comparison.data, comparison.commands, details)

@@ -1,0 +1,97 @@
+"""Reports and comparisons as Markdown for a pull request: the answer first, then one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from helmlite.evaluate import figures
+from helmlite.evaluate.comparison import Comparison
+from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.pages.comparison_page import (
+    COLUMNS,
+    cells_of,
+    conditions_in_words,
+    headline,
+    notes_of,
+    pictures_in_words,
+    sentences_of,
+)
+from helmlite.evaluate.report import Measured, RunReport, verdict_line
+
+_REPORT_COLUMNS = (
+    "step", "mAP50-95", "95 %", "mAP50", "no_helmet recall", "MACs", "parameters", "files", "latency", "times faster",
+)  # fmt: skip
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """What the page says first, its table and its notes."""
+    lines = [
+        f"## {plain(headline(comparison))}",
+        "",
+        *(f"- **{plain(name)}** {plain(sentence)}" for name, sentence in sentences_of(comparison)),
+        "",
+        *_table(COLUMNS, [cells_of(item.measured, comparison) for item in comparison.models]),
+        "",
+        *(f"- {plain(line)}" for line in notes_of(comparison)),
+        "",
+        f"{plain(pictures_in_words(comparison))}. Seed {comparison.seed}.",
+    ]
+    if comparison.measured_on:
+        lines.append(f"Latency: {plain(conditions_in_words(comparison))}.")
+    return "\n".join(lines) + "\n"
+
+
+def report_markdown(report: RunReport) -> str:
+    """The verdict, the gate's checks that matter, a row for each step, and where the speed comes from."""
+    rows = [report.baseline, *report.steps, report.result, *report.references]
+    interval = f" (95 % interval: {interval_in_words(report.map_loss_ci95)})" if report.map_loss_ci95 else ""
+    lines = [
+        f"## {plain(verdict_line(report))}",
+        "",
+        f"{plain(report.model)} for {plain(report.target)}. mAP50-95 on the reported pictures: "
+        f"{change_in_words(report.map_loss_points)}{interval}.",
+        "",
+        *(f"- {plain(line)}" for line in report.gate.says),
+        "",
+        *_table(_REPORT_COLUMNS, [_report_cells(item, report) for item in rows]),
+    ]
+    if report.speedup_factors:
+        chain = " × ".join(f"{item.name} {item.ratio:.2f}" for item in report.speedup_factors)
+        lines += ["", f"Faster by: {plain(chain)} = {figures.times(report.factor_product)}."]
+    notes = [*report.notes, *([report.resolution.in_words()] if report.resolution else [])]
+    lines += ["", *(f"- {plain(line)}" for line in notes), ""]
+    lines += [
+        f"- {plain(item.purpose)}: {item.pictures} pictures of {plain(item.split)}, {item.boxes} boxes, data "
+        f"`{item.sha256[:12]}`"
+        for item in report.data
+    ]
+    if report.measured_on:
+        lines.append(f"- latency: {plain(', '.join(f'{key} {value}' for key, value in report.measured_on.items()))}")
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that cannot be taken for Markdown's own signs or for a tag, on one line."""
+    for sign in ("\\", "|", "*", "_", "`", "<", "["):
+        text = text.replace(sign, "\\" + sign)
+    return " ".join(text.split())
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [f"| {' | '.join(map(plain, columns))} |", f"|{'---|' * len(columns)}"]
+    return lines + [f"| {' | '.join(map(plain, row))} |" for row in rows]
+
+
+def _report_cells(item: Measured, report: RunReport) -> list[str]:
+    return [
+        item.name,
+        figures.points(item.map),
+        figures.points_between(item.map_ci95) or figures.UNKNOWN,
+        figures.points(item.map50),
+        figures.share(item.recall_no_helmet),
+        figures.count(item.macs),
+        figures.count(item.params),
+        figures.size(item.size_bytes),
+        figures.milliseconds(item.latency_ms_median),
+        figures.times(report.speedup_of(item)),
+    ]
