@@ -22,6 +22,7 @@ from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import Head, HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.gate import GateCheck, GateVerdict
+from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.pages.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
 from helmlite.evaluate.pages.markdown import report_markdown
 from helmlite.evaluate.pages.plots import (
@@ -36,14 +37,7 @@ from helmlite.evaluate.pages.plots import (
 )
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.terminal import show_report
-from helmlite.evaluate.report import (
-    Curve,
-    DataUsed,
-    Measured,
-    RunReport,
-    report_json,
-    verdict_line,
-)
+from helmlite.evaluate.report import Curve, RunReport, report_json, verdict_line
 from helmlite.evaluate.report_files import read_gallery, read_report, write_report
 from helmlite.evaluate.statistics.resolution import Resolution
 from helmlite.runtime.manifest import StayedFloat

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
     from helmlite.evaluate.accuracy import Predictions
     from helmlite.evaluate.comparison import Contender
-    from helmlite.evaluate.report import Measured
+    from helmlite.evaluate.measured import Measured
     from helmlite.evaluate.robustness import WorsePredictions
 
 _TIMED_PICTURES, _WARMUP = 8, 5
@@ -244,7 +244,7 @@ def _own_thresholds(model: OpenedModel, mapping: Mapping[int, int], count: int) 
 
 
 def _measured(name: str, model: OpenedModel) -> Measured:
-    from helmlite.evaluate.report import Measured
+    from helmlite.evaluate.measured import Measured
     from helmlite.runtime.bundle import BundlePredictor
 
     size = model.predict.size_bytes if isinstance(model.predict, BundlePredictor) and model.is_artifact else None

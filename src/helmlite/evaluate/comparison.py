@@ -22,7 +22,7 @@ from helmlite.evaluate.diagnosis.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
-from helmlite.evaluate.report import DataUsed, Measured
+from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
 from helmlite.evaluate.statistics.intervals import percentile_interval
 from helmlite.evaluate.statistics.resampling import (

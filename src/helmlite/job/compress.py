@@ -36,9 +36,10 @@ from helmlite.evaluate.gate import (
     judge,
     operating_point,
 )
+from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.pages.gallery import Crop, cut_crops
 from helmlite.evaluate.pictures import pictures_csv
-from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
+from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.statistics.resolution import resolvable_loss

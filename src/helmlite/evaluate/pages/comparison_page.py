@@ -9,10 +9,10 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
 from helmlite.evaluate.diagnosis.heights import HeightBand
 from helmlite.evaluate.diagnosis.tide import KINDS
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.pages.robustness_plot import robustness_plot
-from helmlite.evaluate.report import Measured
 
 COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
 

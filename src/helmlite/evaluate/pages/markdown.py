@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
     cells_of,
@@ -16,7 +17,7 @@ from helmlite.evaluate.pages.comparison_page import (
     pictures_in_words,
     sentences_of,
 )
-from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.report import RunReport, verdict_line
 
 _REPORT_COLUMNS = (
     "step", "mAP50-95", "95 %", "mAP50", "no_helmet recall", "MACs", "parameters", "files", "latency", "times faster",

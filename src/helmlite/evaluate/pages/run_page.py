@@ -9,10 +9,11 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.gallery import NEWLY_FOUND, NEWLY_MISSED, Crop
 from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, pill, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, factor_bar, interval_plot, line_chart, scatter_plot
-from helmlite.evaluate.report import Measured, RunReport, times_in_words, verdict_line
+from helmlite.evaluate.report import RunReport, times_in_words, verdict_line
 
 
 def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:

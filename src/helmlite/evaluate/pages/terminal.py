@@ -14,8 +14,9 @@ from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.comparison_page import headline
-from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
