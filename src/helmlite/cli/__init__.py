@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from helmlite.cli import compare, data, edge, evaluate, models, packing, recipes, report, workshop
+from helmlite.cli import compare, cross_domain, data, edge, evaluate, models, packing, recipes, report, workshop
 from helmlite.files import NOT_UTF8
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ recipes.register(app)
 workshop.register(app)
 evaluate.register(app)
 compare.register(app)
+cross_domain.register(app)
 report.register(app)
 edge.register(app)
 packing.register(app)
