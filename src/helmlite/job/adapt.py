@@ -35,8 +35,8 @@ from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.comparison import difference_in_words
-from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, PASSED, GateVerdict, judge
-from helmlite.evaluate.statistics.resampling import map_loss_ci95
+from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, FEWEST_PICTURES, PASSED, GateVerdict, judge
+from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 from helmlite.files import read_json, write_whole
 from helmlite.job.prepare import lock_folder
 from helmlite.runtime.preprocess import check_input_size
@@ -139,6 +139,9 @@ def prepare_adaptation(settings: AdaptSettings) -> Adaptation:
     _check_apart(settings, pictures)
     if "norms" in ways:
         check_has_norms(detector)
+        AdaptNorms(settings.prior_pictures)  # says what is wrong with the number before any work is done
+    if set(ways) != {"norms"}:
+        _training(settings, "self-training" in ways)
     sizes = (settings.input_size, detector.architecture.input_size)
     size = check_input_size(next(item for item in sizes if item is not None))
     return Adaptation(
@@ -218,7 +221,8 @@ class _Judged:
         before, after = (self._found(item, f"source-{key}", val) for item, key in self._both(adapted, "after"))
         maps = [measure_accuracy(item, val).map for item in (before, after)]
         loss = None if None in maps else 100 * ((maps[0] or 0.0) - (maps[1] or 0.0))
-        interval = map_loss_ci95(before, after, val, seed=self.prepared.settings.seed)
+        is_proven = unit_count([val[index].group for index in before.indices]) >= FEWEST_PICTURES
+        interval = map_loss_ci95(before, after, val, seed=self.prepared.settings.seed) if is_proven else None
         return [f"Where it comes from, on {len(val)} pictures: {difference_in_words('mAP50-95', loss, interval)}"]
 
     def _both(self, candidate: Detector, name: str) -> tuple[tuple[Detector, str], tuple[Detector, str]]:
@@ -268,9 +272,12 @@ def _trained(prepared: Adaptation, detector: Detector, workspace: Path, log: Log
     trains_on = prepared.pictures
     if "self-training" not in prepared.ways:
         trains_on = replace(trains_on, unlabelled=None)
-    rounds = settings.rounds if trains_on.unlabelled is not None else 1
-    training = TrainOnTarget(settings.minutes, settings.epochs, rounds)
+    training = _training(settings, trains_on.unlabelled is not None)
     return training.apply(detector, trains_on, _context(prepared, trains_on.all_of_target, workspace, log))
+
+
+def _training(settings: AdaptSettings, is_self_trained: bool) -> TrainOnTarget:
+    return TrainOnTarget(settings.minutes, settings.epochs, settings.rounds if is_self_trained else 1)
 
 
 def _context(prepared: Adaptation, data: Dataset, workspace: Path, log: Log) -> Context:
@@ -347,10 +354,11 @@ def _check_apart(settings: AdaptSettings, pictures: TargetPictures) -> None:
         for path in load_dataset(settings.data, split).image_paths
         if path.is_file()
     }
-    used = [path for path in pictures.all_of_target.image_paths if file_sha256(path) in known]
+    shown = [*pictures.all_of_target.image_paths, *(pictures.source.image_paths if pictures.source else ())]
+    used = [path for path in shown if file_sha256(path) in known]
     if used:
         raise ValueError(
-            f"{len(used)} of the pictures to adapt to are also in {known[file_sha256(used[0])]}, the first is "
+            f"{len(used)} of the pictures to adapt with are also in {known[file_sha256(used[0])]}, the first is "
             f"{used[0].name}; no figure on them would hold. Remove them."
         )
 
