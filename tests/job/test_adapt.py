@@ -15,11 +15,15 @@ from torch import nn
 from helmlite.compress.checkpoint import load_checkpoint, read_provenance, save_checkpoint
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.shipped import load_demo_detector
+from helmlite.compress.technique import Context
+from helmlite.compress.weight_only import WeightOnly
+from helmlite.data.dataset import dataset_of
 from helmlite.data.scenes import draw_scene
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.gate import GateCheck, GateVerdict
 from helmlite.job.adapt import BETTER, UNDECIDED, UNKNOWN, WORSE, AdaptSettings, adapt, verdict_of_gate
 from helpers import Lines
+from written_data import CLASSES
 
 SIZE = 160
 
@@ -51,6 +55,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_place(folder / "no-val", "night", 3, [("train", 3)])
     save_checkpoint(load_demo_detector(), folder / "model", {"data_sha256": "of the day"})
     save_checkpoint(fold_batchnorm(load_demo_detector()), folder / "folded", {})
+    context = Context(dataset_of([], CLASSES), load_demo_detector(), SIZE, 0, folder, log=Lines())
+    save_checkpoint(WeightOnly(pictures=0).apply(load_demo_detector(), context), folder / "rounded", {})
     (folder / "grey").mkdir()
     for index in range(3):
         cv2.imwrite(str(folder / "grey" / f"{index}.png"), np.full((240, 320, 3), 100, np.uint8))
@@ -129,6 +135,7 @@ def test_all_ways_together_from_two_places(made: Path, tmp_path: Path) -> None:
         ({"data": None}, "adapt needs pictures of the new place"),
         ({"model": "gone.pt"}, "gone.pt: no such file"),
         ({"model": "folded"}, r"no BatchNorm statistics \(they were folded into the convolutions\)"),
+        ({"model": "rounded"}, "is quantized, and its scales hold for the values that it has; adapt the float"),
         ({"labelled": 7, "epochs": 1}, "--labelled 7: the train split has 6 readable pictures"),
         ({"labelled": -1}, "--labelled is a number of pictures, at least 0; got -1"),
         ({"labelled": 2}, "few-shot trains: give --minutes or --epochs"),
@@ -150,7 +157,7 @@ def test_all_ways_together_from_two_places(made: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_before_any_work(
     made: Path, tmp_path: Path, more: dict[str, object], message: str
 ) -> None:
-    known = {"folded": str(made / "folded"), "day": made / "day" / "data.yaml"}
+    known = {"folded": str(made / "folded"), "rounded": str(made / "rounded"), "day": made / "day" / "data.yaml"}
     places = {key: made / str(more[key]) for key in ("unlabelled",) if key in more}
     given = {key: known.get(str(value), value) for key, value in more.items()} | places
     with pytest.raises(ValueError, match=message):
