@@ -36,7 +36,7 @@ def read_weights(tables: Sequence[Path], image_paths: Sequence[Path]) -> tuple[f
     weight_of: dict[Path, float] = {}
     named: dict[Path, str] = {}
     for table in tables:
-        for line, (picture, weight) in _rows(table).items():
+        for line, picture, weight in _rows(table):
             path = (table.parent / picture).resolve()
             if path not in known:
                 raise ValueError(f"{table}:{line}: '{picture}' is no picture of the split '{WEIGHTED_SPLIT}'.")
@@ -58,14 +58,14 @@ def write_weights(path: Path, weights: Mapping[str, float]) -> None:
         writer.writerows((picture, f"{weight:g}") for picture, weight in weights.items())
 
 
-def _rows(table: Path) -> dict[int, tuple[str, float]]:
-    """By line the picture and its weight."""
+def _rows(table: Path) -> list[tuple[int, str, float]]:
+    """Line, picture and weight of each row."""
     if not table.is_file():
         raise ValueError(f"{table}: no such file; data.yaml names it as '{WEIGHTS_KEY}'.")
     reader = csv.DictReader(read_text(table).splitlines())
     if not set(_COLUMNS) <= set(reader.fieldnames or ()):
         raise ValueError(f"{table}: weights need the columns {' and '.join(_COLUMNS)}; got {reader.fieldnames}.")
-    return {reader.line_num: (row["picture"] or "", _weight(row["weight"], table, reader.line_num)) for row in reader}
+    return [(reader.line_num, row["picture"] or "", _weight(row["weight"], table, reader.line_num)) for row in reader]
 
 
 def _weight(text: str | None, table: Path, line: int) -> float:
