@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from helmlite.cli import compare, data, edge, evaluate, models, packing, recipes, report, workshop
+from helmlite.cli import compare, data, edge, evaluate, mine, models, packing, recipes, report, workshop
 from helmlite.files import NOT_UTF8
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ workshop.register(app)
 evaluate.register(app)
 compare.register(app)
 report.register(app)
+mine.register(app)
 edge.register(app)
 packing.register(app)
 

@@ -71,6 +71,8 @@ def compare_models(
     from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.thresholds import parse_rule
 
+    if len(models) < 2:
+        raise ValueError("compare wants two models or more; `helmlite eval` measures one.")
     wanted = named([parse_model(text, runtime) for text in models])
     rule = parse_rule(thresholds)
     if out is not None:
@@ -163,8 +165,6 @@ def named(models: Sequence[WantedModel]) -> list[WantedModel]:
 
     Raises ValueError where two are the same model with the same settings, or were given one name.
     """
-    if len(models) < 2:
-        raise ValueError("compare wants two models or more; `helmlite eval` measures one.")
     short = [item.name or _own_name(Path(item.model)) for item in models]
     longer = [item.name or "/".join(Path(item.model).parts[-2:]) for item in models]
     settings = [
