@@ -95,7 +95,7 @@ def _differences(comparison: Comparison) -> str:
         ):
             if loss is not None and interval is not None:
                 verdict = {1: "failed", 0: "not judged", -1: "passed"}[_direction(interval)]
-                rows.append(IntervalRow(f"{_short(item.name)}: {what}", verdict, loss, *interval, 0.0))
+                rows.append(IntervalRow(f"{shortened(item.name)}: {what}", verdict, loss, *interval, 0.0))
     plotted = (
         f'<div class="plot">{interval_plot(rows)}</div><p class="key">Dot: the difference. Bar: its 95 % interval, '
         "paired by picture, of mAP50-95 and of the recall of no_helmet. "
@@ -117,7 +117,7 @@ def _differences(comparison: Comparison) -> str:
     return section("Differences", f'{plotted}<ul class="checks">{sentences}</ul>', f"Each against {first}.{level}")
 
 
-def _short(name: str) -> str:
+def shortened(name: str) -> str:
     """A name that fits beside a plot: its end tells more than its beginning."""
     return name if len(name) <= _LONGEST_LABEL else "…" + name[1 - _LONGEST_LABEL :]
 

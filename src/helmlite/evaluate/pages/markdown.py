@@ -1,13 +1,15 @@
-"""Reports and comparisons as Markdown for a pull request: the answer first, then one table."""
+"""Reports, comparisons and cross-domain matrices as Markdown for a pull request: the answer first, then one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison
+from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages import cross_domain_page
 from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
     cells_of,
@@ -39,6 +41,38 @@ def comparison_markdown(comparison: Comparison) -> str:
     ]
     if comparison.measured_on:
         lines.append(f"Latency: {plain(conditions_in_words(comparison))}.")
+    return "\n".join(lines) + "\n"
+
+
+def cross_domain_markdown(matrix: CrossDomain) -> str:
+    """What the page says first, accuracies and losses as two tables, and the notes."""
+    page = cross_domain_page
+    names = [item.name for item in matrix.domains]
+    rows = [(f"{item.name}: {page.home_in_words(item)}", item.name) for item in matrix.models]
+
+    def filled(made: Callable[[DomainCell], str]) -> list[str]:
+        cells = [[title, *(made(matrix.cell(model, name)) for name in names)] for title, model in rows]
+        return _table(("model: trained on", *names), cells)
+
+    lines = [
+        f"## {plain(page.headline(matrix))}",
+        "",
+        "mAP50-95 in points (95 % interval):",
+        "",
+        *filled(page.accuracy_in_words),
+        "",
+        "Points of mAP50-95 lost against the best model that was trained on the column's set, paired by picture:",
+        "",
+        *filled(page.loss_in_words),
+        "",
+        *(f"- **{plain(what)}** {plain(said)}" for what, said in page.sentences_of(matrix)),
+        "",
+        *(f"- {plain(line)}" for line in page.notes_of(matrix)),
+        "",
+        *(f"- {plain(page.set_in_words(item))}, data `{item.data[0].sha256[:12]}`" for item in matrix.domains),
+        "",
+        f"Seed {matrix.seed}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
