@@ -9,6 +9,7 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
 from helmlite.evaluate.diagnosis.heights import HeightBand
 from helmlite.evaluate.diagnosis.tide import KINDS
+from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 from helmlite.evaluate.pages.robustness_plot import robustness_plot
@@ -24,6 +25,7 @@ def comparison_page(comparison: Comparison) -> str:
     names = " · ".join(item.measured.name for item in comparison.models)
     sections = [
         _header(comparison),
+        _findings(comparison),
         _differences(comparison),
         _models(comparison),
         _classes(comparison),
@@ -77,6 +79,23 @@ def _proven(difference: Difference) -> str:
 def sentences_of(comparison: Comparison) -> list[tuple[str, str]]:
     """(model, what its difference from the first is) in order."""
     return [(item.name, sentence) for item in comparison.differences for sentence in item.says]
+
+
+def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """(model, what is wrong with it) for each fault, after ("", what is wrong with the pictures) for each leak."""
+    first = comparison.models[0].measured.name
+    of_pictures = [("", in_words(item)) for item in (*comparison.own_pictures, *comparison.leaks)]
+    return of_pictures + [
+        (item.name, in_words(fault, first)) for item in comparison.differences for fault in item.faults.found()
+    ]
+
+
+def _findings(comparison: Comparison) -> str:
+    found = "".join(
+        f"<li>{f'<b>{escape(name)}</b> ' if name else ''}{escape(sentence)}</li>"
+        for name, sentence in findings_of(comparison)
+    )
+    return section("Findings", f'<ul class="checks findings">{found}</ul>') if found else ""
 
 
 def _header(comparison: Comparison) -> str:
@@ -300,8 +319,9 @@ def _notes(comparison: Comparison) -> str:
 
 
 def notes_of(comparison: Comparison) -> list[str]:
-    """What a reader must bear in mind."""
-    return [comparison.resolution.in_words(), *comparison.remarks]
+    """What a reader must bear in mind, and which faults could not be looked for."""
+    unsaid = [f"{item.name}: {in_words(one)}" for item in comparison.differences for one in item.faults.unsaid]
+    return [comparison.resolution.in_words(), *comparison.remarks, *unsaid]
 
 
 def pictures_in_words(comparison: Comparison) -> str:

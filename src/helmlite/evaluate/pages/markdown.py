@@ -11,6 +11,7 @@ from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
     cells_of,
     conditions_in_words,
+    findings_of,
     headline,
     notes_of,
     pictures_in_words,
@@ -28,6 +29,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines = [
         f"## {plain(headline(comparison))}",
         "",
+        *_findings(comparison),
         *(f"- **{plain(name)}** {plain(sentence)}" for name, sentence in sentences_of(comparison)),
         "",
         *_table(COLUMNS, [cells_of(item.measured, comparison) for item in comparison.models]),
@@ -75,6 +77,12 @@ def plain(text: str) -> str:
     for sign in ("\\", "|", "*", "_", "`", "<", "["):
         text = text.replace(sign, "\\" + sign)
     return " ".join(text.split())
+
+
+def _findings(comparison: Comparison) -> list[str]:
+    found = findings_of(comparison)
+    lines = [f"- {f'**{plain(name)}** ' if name else ''}{plain(sentence)}" for name, sentence in found]
+    return ["**Findings**", "", *lines, ""] if lines else []
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

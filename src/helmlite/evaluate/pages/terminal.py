@@ -14,7 +14,7 @@ from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.gate import change_in_words, interval_in_words
-from helmlite.evaluate.pages.comparison_page import headline
+from helmlite.evaluate.pages.comparison_page import findings_of, headline, notes_of
 from helmlite.evaluate.report import Measured, RunReport, verdict_line
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
@@ -105,10 +105,12 @@ def show_comparison(comparison: Comparison) -> None:
             cells = [column(item.measured, comparison) for column in columns.values()]
             table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
         console.print(table)
+    for name, sentence in findings_of(comparison):
+        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
     for difference in comparison.differences:
         for sentence in difference.says:
             console.print(Text(f"{difference.name}  {sentence}"), soft_wrap=True)
-    for note in (comparison.resolution.in_words(), *comparison.remarks):
+    for note in notes_of(comparison):
         console.print(Text(f"note  {note}"), soft_wrap=True)
     console.print()
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
