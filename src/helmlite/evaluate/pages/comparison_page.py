@@ -7,8 +7,9 @@ from html import escape
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison, Difference
+from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.measured import Measured
-from helmlite.evaluate.pages.evidence import evidence_sections, name_cells
+from helmlite.evaluate.pages.evidence import evidence_sections, findings_section, name_cells
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
@@ -23,6 +24,7 @@ def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = ())
     names = " · ".join(item.measured.name for item in comparison.models)
     sections = [
         _header(comparison),
+        findings_section(comparison),
         _differences(comparison),
         _models(comparison),
         _classes(comparison),
@@ -188,8 +190,9 @@ def _notes(comparison: Comparison) -> str:
 
 
 def notes_of(comparison: Comparison) -> list[str]:
-    """What a reader must bear in mind."""
-    return [comparison.resolution.in_words(), *comparison.remarks]
+    """What a reader must bear in mind, and which faults could not be looked for."""
+    unsaid = [f"{item.name}: {in_words(one)}" for item in comparison.differences for one in item.faults.unsaid]
+    return [comparison.resolution.in_words(), *comparison.remarks, *unsaid]
 
 
 def pictures_in_words(comparison: Comparison) -> str:
