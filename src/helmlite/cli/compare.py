@@ -12,13 +12,13 @@ import typer
 if TYPE_CHECKING:
     from helmlite.cli.evaluate import OpenedModel
     from helmlite.data.dataset import Dataset
+    from helmlite.detections import Detections, Image, Predictor
     from helmlite.evaluate.accuracy import Predictions
     from helmlite.evaluate.comparison import Contender
     from helmlite.evaluate.measured import Measured
     from helmlite.evaluate.robustness import WorsePredictions
 
 _TIMED_PICTURES, _WARMUP = 8, 5
-MISTAKES_NAME = "label-mistakes.csv"
 _SAYS_NOTHING = ("bundle", "model.onnx", "weights", "best.pt", "last.pt", "best.onnx", "/", "..")
 
 
@@ -62,11 +62,13 @@ def compare_models(
     ] = None,
 ) -> None:
     """Holds models against the first: accuracy with intervals, bare heads lost and won, bytes, speed."""
+    from helmlite.cli.leaks import said_of_pictures
     from helmlite.data.load import load_dataset
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
-    from helmlite.evaluate.causes.label_mistakes import find_label_mistakes, write_label_mistakes
+    from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME, write_label_mistakes
     from helmlite.evaluate.comparison import compare
     from helmlite.evaluate.comparison_files import write_comparison
+    from helmlite.evaluate.pages.gallery import cut_gallery
     from helmlite.evaluate.pages.terminal import show_comparison
     from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.thresholds import parse_rule
@@ -80,6 +82,7 @@ def compare_models(
     roles = parse_role_options(role or [])
     loaded = [load_dataset(data, name) for name in (split, tune_split or tuning_split(data, split))]
     loaded = [replace(item, classes=with_given_roles(item.classes, roles)) for item in loaded]
+    whole = loaded[0]
     if limit is not None:
         loaded = [item.subset(list(range(min(limit, len(item))))) for item in loaded]
     opened = {item.name: item.open(threads) for item in wanted}
@@ -90,9 +93,14 @@ def compare_models(
     if time:
         contenders, conditions = _timed(contenders, opened, pictures[0], rounds)
     found = compare(contenders, pictures[0], pictures[-1], rule, seed)
+    seen = {item.measured.name: item.reported for item in contenders}
+    made_with = {name: model.made_with for name, model in opened.items()}
+    said = said_of_pictures(data, whole, pictures[0], seen, made_with, seed)
     found = replace(
         found,
-        remarks=(*found.remarks, *remarks),
+        leaks=said.leaks,
+        own_pictures=said.own_pictures,
+        remarks=(*found.remarks, *said.remarks, *remarks),
         commands=(typed_command(),),
         versions=versions_of(opened),
         measured_on=conditions if time else {},
@@ -101,11 +109,11 @@ def compare_models(
     show_comparison(found)
     if out is not None:
         named_results = zip(contenders, found.models, strict=True)
-        seen = {item.measured.name: (item.reported, model.thresholds) for item, model in named_results}
-        table = pictures_csv(seen, pictures[0])
-        mistakes = find_label_mistakes([item.reported for item in contenders], pictures[0])
-        write_label_mistakes(mistakes, _made(out) / MISTAKES_NAME)
-        print(f"written to {write_comparison(found, out, table)}")
+        shown = {item.measured.name: (item.reported, model.thresholds) for item, model in named_results}
+        table = pictures_csv(shown, pictures[0])
+        write_label_mistakes(found.label_mistakes, _made(out) / MISTAKES_NAME)
+        gallery = cut_gallery(found, [item.reported for item in contenders], pictures[0])
+        print(f"written to {write_comparison(found, out, table, gallery)}")
 
 
 @dataclass(frozen=True)
@@ -237,11 +245,23 @@ def look(
                 found.append(in_classes_of(predict_all(model.predict, dataset, progress), mapping))
         own = _own_thresholds(model, mapping, len(classes))
         worse = _worse(name, model, mapping, pictures[0], found[0], seed) if robustness else None
-        contenders.append(Contender(_measured(name, model), found[0], found[-1], own, worse))
+        asked = _in_classes(model.predict, mapping)
+        contenders.append(Contender(_measured(name, model), found[0], found[-1], own, worse, asked))
         remarks += [f"{name}: {line}" for line in model.remarks]
     for skipped in contenders[0].reported.skipped:
         remarks.append(f"left out: {skipped.reason}")
     return pictures, contenders, tuple(remarks)
+
+
+def _in_classes(predict: Predictor, mapping: Mapping[int, int]) -> Predictor:
+    """A model that answers in the data set's classes."""
+    from helmlite.evaluate.accuracy import Predictions
+    from helmlite.evaluate.comparison import in_classes_of
+
+    def asked(image: Image) -> Detections:
+        return in_classes_of(Predictions((predict(image),), (0,)), mapping).detections[0]
+
+    return asked
 
 
 def _worse(
@@ -316,10 +336,13 @@ def tuning_split(data: Path, split: str) -> str:
 
 def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     """Raises ValueError where the folder holds anything but an older comparison, or lies in a model."""
+    from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME
     from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.pages.gallery import GALLERY_NAME
     from helmlite.evaluate.pictures import CSV_NAME
 
-    claim_result_folder(folder, models, {CSV_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME})
+    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
+    claim_result_folder(folder, models, known)
 
 
 def claim_result_folder(folder: Path, models: Sequence[str], known: Collection[str]) -> None:

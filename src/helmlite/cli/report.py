@@ -32,6 +32,7 @@ def report(
     from helmlite.evaluate import comparison_files, cross_domain_files, report_files
     from helmlite.evaluate.pages.comparison_page import comparison_page
     from helmlite.evaluate.pages.cross_domain_page import cross_domain_page
+    from helmlite.evaluate.pages.gallery import read_gallery
     from helmlite.evaluate.pages.markdown import comparison_markdown, cross_domain_markdown, report_markdown
     from helmlite.evaluate.pages.run_page import report_page
     from helmlite.evaluate.schema import report_schema
@@ -51,16 +52,16 @@ def report(
     place = page or folder / f"{kind}.html"
     if not markdown:
         claim_file(place, "--page", _is_our_page)
+    gallery = () if no_crops or markdown or kind == "cross-domain" else read_gallery(folder)
     if kind == "report":
         told = report_files.read_report(folder)
-        gallery = () if no_crops or markdown else report_files.read_gallery(folder)
         text = report_markdown(told) if markdown else report_page(told, gallery)
     elif kind == "cross-domain":
         matrix = cross_domain_files.read_cross_domain(folder)
         text = cross_domain_markdown(matrix) if markdown else cross_domain_page(matrix)
     else:
         compared = comparison_files.read_comparison(folder)
-        text = comparison_markdown(compared) if markdown else comparison_page(compared)
+        text = comparison_markdown(compared) if markdown else comparison_page(compared, gallery)
     if markdown:
         print(text, end="")
         return

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helmlite.evaluate import figures
+from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.cost import Factor, product, ratio
 from helmlite.evaluate.errors import HeadChanges
 from helmlite.evaluate.gate import GateVerdict
@@ -53,6 +54,7 @@ class RunReport:
     gate:            the verdict on the tuning pictures
     resolution:      what the reported pictures can prove at all
     stayed_float:    parts that were not quantized, and why
+    evidence:        baseline and result compared on the reported pictures: errors, causes, thresholds, conditions
     measured_on:     "CPU", "runtime", "threads", "rounds": the conditions of every latency
     """
 
@@ -70,6 +72,7 @@ class RunReport:
     heads: HeadChanges | None = None
     resolution: Resolution | None = None
     stayed_float: tuple[StayedFloat, ...] = ()
+    evidence: Comparison | None = None
     notes: tuple[str, ...] = ()
     curves: tuple[Curve, ...] = ()
     commands: tuple[str, ...] = ()

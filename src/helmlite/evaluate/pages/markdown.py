@@ -19,6 +19,7 @@ from helmlite.evaluate.pages.comparison_page import (
     pictures_in_words,
     sentences_of,
 )
+from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
 
 _REPORT_COLUMNS = (
@@ -31,6 +32,7 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines = [
         f"## {plain(headline(comparison))}",
         "",
+        *_findings(comparison),
         *(f"- **{plain(name)}** {plain(sentence)}" for name, sentence in sentences_of(comparison)),
         "",
         *_table(COLUMNS, [cells_of(item.measured, comparison) for item in comparison.models]),
@@ -86,6 +88,7 @@ def report_markdown(report: RunReport) -> str:
         f"{plain(report.model)} for {plain(report.target)}. mAP50-95 on the reported pictures: "
         f"{change_in_words(report.map_loss_points)}{interval}.",
         "",
+        *(_findings(report.evidence) if report.evidence is not None else ()),
         *(f"- {plain(line)}" for line in report.gate.says),
         "",
         *_table(_REPORT_COLUMNS, [_report_cells(item, report) for item in rows]),
@@ -110,6 +113,12 @@ def plain(text: str) -> str:
     for sign in ("\\", "|", "*", "_", "`", "<", "["):
         text = text.replace(sign, "\\" + sign)
     return " ".join(text.split())
+
+
+def _findings(comparison: Comparison) -> list[str]:
+    found = findings_of(comparison)
+    lines = [f"- {f'**{plain(name)}** ' if name else ''}{plain(sentence)}" for name, sentence in found]
+    return ["**Findings**", "", *lines, ""] if lines else []
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,7 +17,8 @@ from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages import cross_domain_page
-from helmlite.evaluate.pages.comparison_page import headline
+from helmlite.evaluate.pages.comparison_page import headline, notes_of
+from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
@@ -60,6 +61,8 @@ def show_report(report: RunReport, width: int | None = None) -> None:
             console.print(
                 Text.assemble((f"{check.verdict:>10}  ", _COLOURS[check.verdict]), check.says), soft_wrap=True
             )
+    for name, sentence in findings_of(report.evidence) if report.evidence is not None else []:
+        console.print(Text(f"   finding  {name}{': ' if name else ''}{sentence}", style="yellow"), soft_wrap=True)
     notes = [*report.notes, *([report.resolution.in_words()] if report.resolution else [])]
     for note in notes:
         console.print(Text(f"      note  {note}"), soft_wrap=True)
@@ -108,10 +111,12 @@ def show_comparison(comparison: Comparison) -> None:
             cells = [column(item.measured, comparison) for column in columns.values()]
             table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
         console.print(table)
+    for name, sentence in findings_of(comparison):
+        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
     for difference in comparison.differences:
         for sentence in difference.says:
             console.print(Text(f"{difference.name}  {sentence}"), soft_wrap=True)
-    for note in (comparison.resolution.in_words(), *comparison.remarks):
+    for note in notes_of(comparison):
         console.print(Text(f"note  {note}"), soft_wrap=True)
     console.print()
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
