@@ -20,17 +20,17 @@ Run = Callable[..., tuple[int, str, str]]
 def place(tmp_path: Path) -> Path:
     """A detector, a place of drawn streets, and pictures of nothing."""
     save_checkpoint(load_demo_detector(), tmp_path / "model", {})
-    write_scenes(tmp_path / "scenes", train=3, val=3, test=0, seed=5, size=(160, 120))
+    write_scenes(tmp_path / "scenes", train=3, val=4, test=0, seed=5, size=(320, 240))
     (tmp_path / "grey").mkdir()
     cv2.imwrite(str(tmp_path / "grey" / "a.png"), np.full((120, 160, 3), 90, np.uint8))
     return tmp_path
 
 
 def test_it_says_what_it_did_and_what_that_is_worth(run: Run, place: Path) -> None:
-    words = ("adapt", place / "model", "--data", place / "scenes" / "data.yaml", "--input-size", 96, "--device", "cpu")
+    words = ("adapt", place / "model", "--data", place / "scenes" / "data.yaml", "--input-size", 160, "--device", "cpu")
     code, shown, error = run(*words, "--out", place / "new")
     assert code == 0, error
-    assert "norms: 3 unlabelled, at 96 px." in shown and shown.endswith(f"undecided: {place / 'new'}\n")
+    assert "norms: 3 unlabelled, at 160 px." in shown and shown.endswith(f"undecided: {place / 'new'}\n")
     assert is_checkpoint(place / "new")
     code, shown, error = run(*words, "--out", place / "dead", "--unlabelled", place / "grey", "--prior", 0)
     assert code == 3, error

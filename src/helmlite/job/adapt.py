@@ -373,8 +373,9 @@ def _about(
     about |= {"prior_pictures": settings.prior_pictures, "target_sha256": pictures.all_of_target.sha256()}
     if pictures.source is not None:
         about["source_sha256"] = pictures.source.sha256()
-    if is_checkpoint(Path(settings.model)) and (Path(settings.model) / "provenance.json").is_file():
-        about["data_sha256"] = read_provenance(Path(settings.model)).get("data_sha256")
+    about["data_sha256"] = about.get("source_sha256")  # the labelled pictures behind it, as `finetune` calls them
+    if is_checkpoint(Path(settings.model)):
+        about["data_sha256"] = read_provenance(Path(settings.model)).get("data_sha256") or about["data_sha256"]
     return about | {"helmlite": helmlite.__version__}
 
 
