@@ -47,16 +47,17 @@ EPOCHS = 20
 
 @dataclass(frozen=True)
 class Row:
-    """One way, or several together.  ways: () for the detector as it was"""
+    """One way, or several together.  ways: () for the detector as it was;  prior: pictures its statistics count as"""
 
     name: str
     ways: tuple[str, ...] = ()
     labelled: int = 0
+    prior: float = 16.0
 
 
 ROWS = (
     Row(BEFORE),
-    Row("norms", ("norms",)),
+    *(Row(f"norms-{prior}", ("norms",), prior=prior) for prior in (0, 16, 64, 256)),
     Row("self-training", ("self-training",)),
     Row("norms-self", ("norms", "self-training")),
     *(
@@ -109,6 +110,7 @@ def _adapted(row: Row, arguments: argparse.Namespace) -> tuple[Detector, tuple[s
         ways=row.ways,
         epochs=arguments.epochs if trains else None,
         rounds=arguments.rounds,
+        prior_pictures=row.prior,
         input_size=arguments.input_size,
         seed=arguments.seed,
         device=arguments.device,
@@ -165,7 +167,7 @@ def _of(found: Mapping[str, Predictions], split: str, pictures: Mapping[str, Dat
 
 
 def _gain(loss_ci95: tuple[float, float] | None) -> tuple[float, float] | None:
-    return None if loss_ci95 is None else (-loss_ci95[1], -loss_ci95[0])
+    return None if loss_ci95 is None else (0.0 - loss_ci95[1], 0.0 - loss_ci95[0])
 
 
 def _stated(arguments: argparse.Namespace, detector: Detector, pictures: Mapping[str, Dataset]) -> dict[str, Any]:

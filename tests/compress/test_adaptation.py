@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helmlite.compress.adaptation.norm_statistics import AdaptNorms, blend_statistics, source_share
+from helmlite.compress.adaptation.norm_statistics import (
+    AdaptNorms,
+    Letterboxed,
+    blend_statistics,
+    letterboxed,
+    source_share,
+)
 from helmlite.compress.adaptation.pseudo_labels import (
     SureEnough,
     as_taught,
@@ -29,7 +35,7 @@ from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.scenes import draw_scene
 from helmlite.detector.batches import plain_batches
 from helmlite.detector.batchnorm import reestimate_batchnorm
-from helmlite.detector.detector import Batch, Detector
+from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.tiny import new_tiny
@@ -48,9 +54,10 @@ class _Plain:
         return SimpleNamespace()
 
 
-def _batch(*values: float) -> Batch:
+def _batch(*values: float, inside: tuple[float, ...] | None = None) -> Letterboxed:
     """One picture of one row and one channel."""
-    return Batch(torch.tensor(values, dtype=torch.float32).view(1, 1, 1, -1), torch.zeros(0, 6))
+    row = torch.tensor(values, dtype=torch.float32).view(1, 1, 1, -1)
+    return Letterboxed(row, torch.ones_like(row) if inside is None else torch.tensor(inside).view(1, 1, 1, -1))
 
 
 def _norm(mean: float, variance: float) -> nn.BatchNorm2d:
@@ -103,6 +110,24 @@ def test_the_blend_is_computed_by_hand() -> None:
     assert norm.running_var.item() == pytest.approx(0.25 * 4 + 0.75 * 5)
 
 
+def test_the_grey_around_a_picture_is_not_measured() -> None:
+    """1 and 3 lie in the picture, 100 on its border: mean 2, variance 1."""
+    norm = _norm(0.0, 1.0)
+    blend_statistics(_Plain(), nn.Sequential(norm), [_batch(1, 3, 100, inside=(1.0, 1.0, 0.0))], 0.0)  # type: ignore[arg-type]
+    assert norm.running_mean is not None and norm.running_var is not None
+    assert (norm.running_mean.item(), norm.running_var.item()) == (2.0, 1.0)
+
+
+def test_pictures_are_letterboxed_in_batches_of_almost_one_size(night: Dataset) -> None:
+    """160 x 120 in 64: 64 x 48, eight rows of grey above and below."""
+    shown = list(letterboxed(night.subset([index % 9 for index in range(17)]), SIZE))
+    assert [len(item.images) for item in shown] == [9, 8]
+    assert shown[0].inside.shape == (9, 1, SIZE, SIZE) and shown[0].images.shape == (9, 3, SIZE, SIZE)
+    rows = shown[0].inside[0, 0].mean(dim=1)
+    assert rows.tolist() == [0.0] * 8 + [1.0] * 48 + [0.0] * 8
+    assert torch.allclose(shown[0].images[:, :, :8], torch.tensor(114 / 255))
+
+
 def test_a_later_layer_is_measured_behind_the_blend_of_the_earlier() -> None:
     """1, 3 have mean 2, variance 1; half of it and half of (0, 1): mean 1, variance 1, so that 0, 2 come out."""
     first, second = _norm(0.0, 1.0), _norm(3.0, 9.0)
@@ -136,7 +161,9 @@ def test_the_night_moves_the_first_layers_statistics_as_computed_by_hand(
         for batch in plain_batches(night, SIZE, 9, 4, 0):
             by_day.network(batch.images)
     hook.remove()
-    values = torch.cat(seen).transpose(0, 1).flatten(1)  # (C, pictures * positions)
+    maps = torch.cat(seen)  # (9, C, 32, 32), of which rows 4 to 27 are of the picture
+    assert maps.shape[2:] == (32, 32)
+    values = maps[:, :, 4:28].transpose(0, 1).flatten(1)  # (C, pictures * positions)
     moved = dict(adapted.network.named_modules())[name]
     assert isinstance(moved, nn.BatchNorm2d) and moved.running_mean is not None and moved.running_var is not None
     assert norm.running_mean is not None and norm.running_var is not None
@@ -153,7 +180,7 @@ def test_what_has_no_statistics_is_refused(by_day: Detector, night: Dataset, tmp
     folded = fold_batchnorm(by_day)
     with pytest.raises(ValueError, match=r"no BatchNorm statistics \(they were folded into the convolutions\)"):
         AdaptNorms().apply(folded, _context(night, folded, tmp_path))
-    with pytest.raises(ValueError, match="the data set is empty"):
+    with pytest.raises(ValueError, match="there is no picture to take statistics from"):
         AdaptNorms().apply(by_day, _context(night.subset([]), by_day, tmp_path))
     for wrong in ({"prior_pictures": -1.0}, {"prior_pictures": float("nan")}, {"pictures": 0}):
         with pytest.raises(ValueError, match="prior_pictures is at least 0"):

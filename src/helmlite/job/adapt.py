@@ -5,8 +5,8 @@
     self-training  training on what the detector itself is sure of in the others
 
 Nothing is chosen by accuracy but one thing, and that only where the place has a labelled val: statistics that make the
-detector provably worse there are not kept.  The same pictures then say what the whole brought.  A result that is
-provably worse, or that lost half of its accuracy, is left in the workspace and not written as the result.
+detector worse there (`verdict_of_gate`) are not kept.  The same pictures then say what the whole brought.  A result
+that is provably worse, or lost half of its accuracy, is left in the workspace and not written as the result.
 """
 
 from __future__ import annotations
@@ -192,12 +192,13 @@ class _Judged:
     workspace: Path
     log: Log
 
-    def gate(self, candidate: Detector, name: str) -> GateVerdict | None:
-        """The verdict of no loss at all on the target's val; None where it is not labelled."""
-        if self.prepared.val is None:
-            return None
-        before, after = (self._found(item, key, self.prepared.val) for item, key in self._both(candidate, name))
-        return judge(before, after, self.prepared.val, 0.0, 0.0, self.prepared.settings.seed)
+    def gate(
+        self, candidate: Detector, name: str, val: Dataset
+    ) -> tuple[GateVerdict, tuple[float | None, float | None]]:
+        """The checks that nothing is lost on these pictures, and mAP50-95 before and after."""
+        before, after = (self._found(item, key, val) for item, key in self._both(candidate, name))
+        maps = measure_accuracy(before, val).map, measure_accuracy(after, val).map
+        return judge(before, after, val, 0.0, 0.0, self.prepared.settings.seed), maps
 
     def verdict(self, adapted: Detector) -> tuple[str, GateVerdict | None, list[str]]:
         """better, worse, undecided or unknown; the checks; and all of it in sentences."""
@@ -205,12 +206,10 @@ class _Judged:
         if val is None:
             told = ["The new place has no labelled val: whether this is better is unknown, and nothing was chosen."]
             return UNKNOWN, None, told + self._forgotten(adapted)
-        gate = self.gate(adapted, "after")
-        assert gate is not None
-        maps = [measure_accuracy(self._found(item, key, val), val).map for item, key in self._both(adapted, "after")]
-        verdict = verdict_of_gate(gate, maps[0], maps[1])
+        gate, maps = self.gate(adapted, "after", val)
+        verdict = verdict_of_gate(gate, *maps)
         figures = " -> ".join("unknown" if item is None else f"{100 * item:.1f}" for item in maps)
-        told = [f"On {len(val)} pictures of its val: mAP50-95 {figures}, {verdict}.", *gate.says]
+        told = [f"On {len(val)} pictures of its val: mAP50-95 {figures}, {verdict}.", *_said(gate)]
         return verdict, gate, told + self._forgotten(adapted)
 
     def _forgotten(self, adapted: Detector) -> list[str]:
@@ -231,6 +230,15 @@ class _Judged:
     def _found(self, detector: Detector, name: str, dataset: Dataset) -> Predictions:
         path = self.workspace / "found" / f"{name}.json"
         return predictions_kept(path, detector.predictor(self.prepared.input_size), dataset, self.log)
+
+
+def _said(gate: GateVerdict) -> list[str]:
+    """The two main checks, and every other one that failed."""
+    return [
+        f"{item.verdict}: {item.says}"
+        for number, item in enumerate(gate.checks)
+        if number < 2 or item.verdict == FAILED
+    ]
 
 
 def verdict_of_gate(gate: GateVerdict, before: float | None, after: float | None) -> str:
@@ -259,11 +267,11 @@ def _with_norms(prepared: Adaptation, judged: _Judged, workspace: Path, log: Log
     )
     log(said)
     is_last = not {"few-shot", "self-training"} & set(prepared.ways)
-    gate = None if is_last else judged.gate(adapted, "norms")
-    if gate is None:
+    if prepared.val is None or is_last:  # the whole is judged then
         return adapted, f"{said}."
-    if gate.verdict == FAILED:
-        return prepared.detector, f"{said}: provably worse on val, so they were not kept."
+    gate, maps = judged.gate(adapted, "norms", prepared.val)
+    if verdict_of_gate(gate, *maps) == WORSE:
+        return prepared.detector, f"{said}: worse on val, so they were not kept."
     return adapted, f"{said}: not provably worse on val, so they were kept."
 
 
