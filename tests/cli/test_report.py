@@ -17,8 +17,9 @@ def finished(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(RESULTS / "bikes_helmets-cpu" / "report.json", folder)
-    crop = {"change": "newly missed", "picture": "a.jpg", "head_pixels": 9, "baseline_jpeg": "AA", "result_jpeg": "AA"}
-    (folder / "gallery.json").write_text(json.dumps([crop]))
+    crop = {"number": 0, "picture": "a.jpg", "box_pixels": 9, "says": "not seen", "jpegs": ["AA", "AA"]}
+    part = {"kind": "heads newly missed", "sides": ["FP32", "INT8"], "total": 1, "crops": [crop]}
+    (folder / "gallery.json").write_text(json.dumps([part]))
     return folder
 
 
@@ -47,7 +48,7 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
     (broken / "report.json").write_text((finished / "report.json").read_text("utf-8")[:500])
     cases = (
         ((), "wants the --out folder"),
-        ((tmp_path / "gone",), "neither report.json nor comparison.json is there"),
+        ((tmp_path / "gone",), "none of report.json, comparison.json, cross-domain.json is there"),
         ((finished, "--page", tmp_path / "diary.html"), "exists and holds other things"),
         ((finished, "--page", tmp_path), "is a folder"),
         ((broken,), "report.json: damaged (it is not JSON"),

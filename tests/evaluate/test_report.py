@@ -13,16 +13,10 @@ import cv2
 import numpy as np
 import pytest
 
-from helmlite.data.dataset import Sample, dataset_of
-from helmlite.data.roles import with_roles
-from helmlite.detections import Detections
 from helmlite.evaluate import figures
-from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
-from helmlite.evaluate.cost import Factor
-from helmlite.evaluate.errors import Head, HeadChanges
-from helmlite.evaluate.fidelity import Fidelity, Parity
-from helmlite.evaluate.gate import GateCheck, GateVerdict
-from helmlite.evaluate.pages.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages.crops import CROP_SIZE, ListedCrop, cut_window
+from helmlite.evaluate.pages.gallery import NEWLY_FOUND, NEWLY_MISSED, GalleryPart, cut_gallery, read_gallery
 from helmlite.evaluate.pages.markdown import report_markdown
 from helmlite.evaluate.pages.plots import (
     IntervalRow,
@@ -36,57 +30,9 @@ from helmlite.evaluate.pages.plots import (
 )
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.terminal import show_report
-from helmlite.evaluate.report import (
-    Curve,
-    DataUsed,
-    Measured,
-    RunReport,
-    report_json,
-    verdict_line,
-)
-from helmlite.evaluate.report_files import read_gallery, read_report, write_report
-from helmlite.evaluate.statistics.resolution import Resolution
-from helmlite.runtime.manifest import StayedFloat
-
-HEADS = HeadChanges(54, 76, 47, 46, (Head(0, 0), Head(1, 0)), (Head(2, 0),), 0.32, 0.28, 5, 5)
-CHECK = GateCheck("mAP50-95", "passed", "mAP50-95: 0.30 points lost.", 0.6, 0.597, 0.3, (-0.4, 0.9), 1.0)
-GATE = GateVerdict("passed", (CHECK,), HEADS, "val", 76, 76, 1000, 0, ("passed: mAP50-95",))
-BASELINE = Measured("FP32", 0.62, 0.95, 0.87, 338.0, 351.0, 80_000_000, 74_000_000, 34_000_000_000, 20_000_000)
-RESULT = Measured("INT8", 0.60, 0.94, 0.85, 30.0, 33.0, 5_000_000, None, 5_900_000_000, 4_600_000, note="<b>&")
-
-PARITY = Parity(4, 0.013, 0.0021, 2e-5, 0.0004, 0.000031, 12, 1.0)
-FIDELITY = Fidelity("3. distill", 212, 0.981, 0.962, 0.021, -0.004)
-
-
-def a_report() -> RunReport:
-    return RunReport(
-        model="helmet-yolo12m",
-        target="x86-openvino",
-        baseline=replace(BASELINE, per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.6, 0.9, 33, 54),)),
-        result=replace(
-            RESULT,
-            fidelity=FIDELITY,
-            parity=PARITY,
-            per_class=(ClassAccuracy("未戴头盔", "no_helmet", 0.5, None, 33, 54),),
-        ),
-        gate=GATE,
-        data=(DataUsed("reported", "bikes_helmets", "test", 76, 140, "ab" * 32, 54),),
-        steps=(replace(RESULT, name="prune", recall_no_helmet=None, map_ci95=(0.55, 0.65)),),
-        references=(Measured("BF16, no training", 0.62, latency_ms_median=170.0),),
-        speedup=11.2,
-        speedup_factors=(Factor("input size", 338, 142), Factor("precision", 142, 30.2, "INT8 against FP32")),
-        map_loss_ci95=(0.4, 3.1),
-        heads=HEADS,
-        resolution=Resolution("test", 76, 76, 2.9, 640, 54, 1.85),
-        stayed_float=(StayedFloat("dfl", "its softmax spans 16 bins"),),
-        notes=("The public detector was trained on pictures of this origin.",),
-        curves=(Curve("Distillation", "epoch", "loss", {"train": ((0.0, 3.0), (1.0, 2.0))}),),
-        commands=("helmlite compress helmet-yolo12m --data <mine>",),
-        versions={"torch": "2.14.1"},
-        measured_on={"threads": "1"},
-        seed=3,
-        minutes=117.0,
-    )
+from helmlite.evaluate.report import RunReport, report_json, verdict_line
+from helmlite.evaluate.report_files import read_report, write_report
+from written_reports import BASELINE, GATE, RESULT, a_report, compared
 
 
 def test_the_verdict_is_one_line_in_heads_and_times() -> None:
@@ -163,12 +109,13 @@ def test_written_and_read_again(tmp_path: Path) -> None:
 
 
 def test_crops_are_kept_for_the_next_page(tmp_path: Path) -> None:
-    crop = Crop(NEWLY_MISSED, "a.jpg", 31, base64.b64encode(b"one").decode(), base64.b64encode(b"two").decode())
-    write_report(a_report(), tmp_path, (crop,), "picture\n")
-    assert read_gallery(tmp_path) == (crop,)
+    jpegs = tuple(base64.b64encode(text).decode() for text in (b"one", b"two"))
+    part = GalleryPart(NEWLY_MISSED, ("FP32", "INT8"), 3, (ListedCrop(0, "a.jpg", 31, "not seen", jpegs),))
+    write_report(a_report(), tmp_path, (part,), "picture\n")
+    assert read_gallery(tmp_path) == (part,)
     assert (tmp_path / "pictures.csv").read_text() == "picture\n"
-    (tmp_path / "gallery.json").write_text('[{"change": 1}]')
-    with pytest.raises(ValueError, match=r"gallery\.json\.change: expected str, got 1"):
+    (tmp_path / "gallery.json").write_text('[{"kind": 1}]')
+    with pytest.raises(ValueError, match=r"gallery\.json\.kind: expected str, got 1"):
         read_gallery(tmp_path)
 
 
@@ -219,29 +166,22 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def _crops(tmp_path: Path, missed: int = 2) -> tuple[list[object], object]:
-    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
-    samples = []
-    for number in range(3):
-        path = tmp_path / f"道路{number}.png"
-        path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
-        samples.append(Sample(path, np.array([(20, 20, 60 + number, 60)], np.float32), np.array([1])))
-    data = dataset_of(samples, with_roles(["helmet", "no_helmet"]))
-    found = Detections(np.array([(21, 20, 60, 60)], np.float32), np.array([0.9], np.float32), np.array([1]))
-    nothing = found.above(1.0)
-    before = Predictions((found, found, nothing), (0, 1, 2))
-    after = Predictions((nothing, nothing, found), (0, 1, 2))
-    return list(cut_crops(HEADS, before, after, data, no_helmet_labels=(1,), limit=missed)), data
+def _gallery(tmp_path: Path) -> tuple[GalleryPart, ...]:
+    return cut_gallery(*compared(tmp_path))
 
 
 def test_the_page_opens_offline_and_holds_everything(tmp_path: Path) -> None:
-    crops, _ = _crops(tmp_path)
-    page = report_page(a_report(), crops)  # type: ignore[arg-type]
+    comparison, sides, data = compared(tmp_path)
+    page = report_page(replace(a_report(), evidence=comparison), cut_gallery(comparison, sides, data))
     parser = _Page()
     parser.feed(page)
     assert parser.open == []
-    assert len(parser.addresses) == 6  # three heads, twice each
-    assert all(address.startswith("data:image/jpeg;base64,") for address in parser.addresses)
+    images = [address for address in parser.addresses if not address.startswith("#")]
+    assert len(images) == 6  # three heads, twice each
+    assert all(address.startswith("data:image/jpeg;base64,") for address in images)
+    names = set(re.findall(r' id="([^"]+)"', page))
+    links = [address[1:] for address in parser.addresses if address.startswith("#")]
+    assert links and set(links) <= names, "every link stays on the page"
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "url(" not in page
     assert "@import" not in page
@@ -271,32 +211,36 @@ def test_a_bare_report_makes_a_page_too() -> None:
     assert parser.open == []
 
 
-def test_crops_show_the_head_for_both_sides(tmp_path: Path) -> None:
-    crops, _ = _crops(tmp_path)
-    assert [(crop.change, crop.picture) for crop in crops] == [  # type: ignore[attr-defined]
-        ("newly missed", "道路1.png"),  # the larger head first
-        ("newly missed", "道路0.png"),
-        ("newly found", "道路2.png"),
-    ]
+def test_heads_lost_and_won_are_shown_from_both_sides(tmp_path: Path) -> None:
+    missed, found = _gallery(tmp_path)
+    assert (missed.kind, missed.sides, missed.total) == (NEWLY_MISSED, ("FP32", "INT8"), 2)
+    assert (found.kind, found.total, [crop.picture for crop in found.crops]) == (NEWLY_FOUND, 1, ["道路2.png"])
+    assert [crop.picture for crop in missed.crops] == ["道路1.png", "道路0.png"]  # the wider difference first
+    assert missed.crops[0].says.startswith("no_helmet, 0.90 → nothing: not seen")
     red = []
-    for text in (crops[0].baseline_jpeg, crops[0].result_jpeg):  # type: ignore[attr-defined]
+    for text in missed.crops[0].jpegs:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape == (CROP_SIZE, CROP_SIZE, 3)
         blue, green, strong = (image[..., channel].astype(int) for channel in range(3))
         red.append(int(((strong > 200) & (green < 120) & (blue < 120)).sum()))
     assert red[0] > red[1] + 300  # the detection is drawn on the baseline's side alone
-    assert len(_crops(tmp_path, missed=1)[0]) == 2
+
+
+def test_a_long_list_is_cut_and_says_so(tmp_path: Path) -> None:
+    comparison, sides, data = compared(tmp_path)
+    heads = comparison.differences[0].changes
+    many = replace(heads, newly_missed=heads.newly_missed * 10)
+    longer = replace(comparison, differences=(replace(comparison.differences[0], changes=many),))
+    part = cut_gallery(longer, sides, data, most=12)[0]
+    assert (part.total, len(part.crops)) == (20, 12)
+    assert "12 of 20 shown" in report_page(replace(a_report(), evidence=longer), (part,))
 
 
 def test_a_picture_that_went_away_leaves_no_crop(tmp_path: Path) -> None:
-    crops, data = _crops(tmp_path)
+    comparison, sides, data = compared(tmp_path)
     (tmp_path / "道路1.png").unlink()
-    found = Predictions(
-        (Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)),) * 3, (0, 1, 2)
-    )
-    left = cut_crops(HEADS, found, found, data, no_helmet_labels=(1,))  # type: ignore[arg-type]
-    assert [crop.picture for crop in left] == ["道路0.png", "道路2.png"]
-    assert len(crops) == 3
+    missed, _ = cut_gallery(comparison, sides, data)
+    assert (missed.total, [crop.picture for crop in missed.crops]) == (2, ["道路0.png"])
 
 
 def test_a_window_stays_inside_the_picture() -> None:
