@@ -37,7 +37,7 @@ def folder_of(tmp_path: Path) -> Callable[..., Source]:
 
     def make(*numbers: int) -> Source:
         folder = tmp_path / "pictures"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for number in numbers:
             bgr = cv2.cvtColor(patchy(number), cv2.COLOR_RGB2BGR)
             (folder / f"{number:03d}.png").write_bytes(cv2.imencode(".png", bgr)[1].tobytes())

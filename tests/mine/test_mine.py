@@ -181,6 +181,18 @@ def test_wrong_input(watcher_of: Callable[..., Watcher], folder_of: Callable[...
             MineSettings(**settings)
 
 
+def test_a_detector_does_not_deny_what_it_has_no_class_for(
+    watcher_of: Callable[..., Watcher], folder_of: Callable[..., Source]
+) -> None:
+    first = watcher_of("a", {1: make_found([HERE], [0.9], [1]), 2: make_found([HERE], [0.9], [0])})
+    second = watcher_of("b", {}, classes=with_roles(["hat"]))
+    mined = mine(folder_of(1, 2), [first, second], MineSettings())
+    assert [(item.source, reason) for item, reason in mined.chosen.pictures] == [("002.png", "disagreement")]
+    assert "b does not know no_helmet: disagreement about it was not looked for" in mined.remarks
+    with pytest.raises(ValueError, match="b has no class of a: dog against helmet, no_helmet; give --role"):
+        mine(folder_of(3), [first, watcher_of("b", {}, classes=with_roles(["dog"]))], MineSettings())
+
+
 def suggestions(first: Detections, second: Detections) -> list[tuple[str, float | None, tuple[str, ...]]]:
     watcher = Watcher("x", lambda image: no_detections(), CLASSES, (0.5, 0.5))
     seen = [as_seen(item, watcher, CLASSES) for item in (first, second)]

@@ -22,7 +22,7 @@ from helmlite.evaluate.errors import MATCH_IOU
 from helmlite.mine.choose import Candidate, Chosen, PreLabel, choose
 from helmlite.mine.flicker import Flicker, flickers
 from helmlite.mine.reasons import REASONS, disagreements, look_alikes, low_confidence, plain_box
-from helmlite.mine.seen import Seen, Watcher, look
+from helmlite.mine.seen import Seen, Watcher, known_labels, look
 from helmlite.runtime.sources import Frame, Source
 
 BY_FRAMES_AROUND = "frames around"
@@ -88,11 +88,18 @@ def mine(
     known:    looks of pictures that are labelled already: what shows the same is left out
     on_frame: told the number of frames after each
 
-    Raises ValueError for none or more than two detectors, for a camera, which has no second look to give, and where
-    no frame at all could be read.
+    Raises ValueError for none or more than two detectors, for two without a common class, for a camera, which has no
+    second look to give, and where no frame at all could be read.
     """
     if not 1 <= len(watchers) <= 2:
         raise ValueError(f"Mining asks one or two detectors; got {len(watchers)}.")
+    for item in watchers[1:]:
+        if not known_labels(item, watchers[0].classes):
+            told = [", ".join(one.name for one in each.classes) for each in (watchers[0], item)]
+            raise ValueError(
+                f"{item.name} has no class of {watchers[0].name}: {told[1]} against {told[0]}; give --role, for "
+                "instance --role no_helmet=NAME."
+            )
     if source.kind == "camera":
         raise ValueError(f"{source.name}: record the camera first; mining reads pictures or a video file.")
     pool = _Pool(max(_SPARE * settings.count, _LEAST_SPARE), settings.gap_s)
@@ -141,7 +148,9 @@ def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
     seen = [look(watcher, frame.image, classes) for watcher in watchers]
     spots = [spot for item, watcher in zip(seen, watchers) for spot in low_confidence(item, watcher.name, classes)]
     if len(watchers) == 2:
-        spots += disagreements(seen[0], seen[1], [item.name for item in watchers], classes)
+        both = shared_labels(watchers)
+        first, second = (item.chosen(np.isin(item.found.labels, both)) for item in seen)
+        spots += disagreements(first, second, [item.name for item in watchers], classes)
     if any(item.knows_carriers for item in watchers):
         carriers = np.concatenate([item.carriers_xyxy for item in seen])
         spots += [
@@ -162,6 +171,13 @@ def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
         ),
         seen[0],
     )
+
+
+def shared_labels(watchers: Sequence[Watcher]) -> tuple[int, ...]:
+    """Classes of the set that every detector has a word for: one that knows no bare heads does not deny them."""
+    classes = watchers[0].classes
+    groups = [[group_of(label, head_groups(classes)) for label in known_labels(item, classes)] for item in watchers]
+    return tuple(label for label in range(len(classes)) if all(any(label in group for group in own) for own in groups))
 
 
 def pre_labels(
@@ -245,6 +261,12 @@ def _remarks(source: Source, watchers: Sequence[Watcher]) -> tuple[str, ...]:
     told = []
     if len(watchers) == 1:
         told.append(NO_SECOND)
+    else:
+        heads = [label for group in head_groups(watchers[0].classes) for label in group]
+        missing = [watchers[0].classes[label].name for label in heads if label not in shared_labels(watchers)]
+        if missing:
+            names = ", ".join(missing)
+            told.append(f"{watchers[1].name} does not know {names}: disagreement about it was not looked for")
     if source.kind != "video":
         told.append(NO_VIDEO)
     if not any(item.knows_carriers for item in watchers):
