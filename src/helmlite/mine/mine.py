@@ -190,51 +190,28 @@ def pre_labels(
     size: width and height of the picture, in pixels, at whose edge boxes are cut
     """
     shown = [item.reported() for item in seen]
-    kept = [_Suggested(number, at, {number}) for number, side in enumerate(shown) for at in range(len(side.found))]
-    kept.sort(key=lambda item: -float(shown[item.number].sureties[item.at]))  # stable: of equals the first detector's
-    merged: list[_Suggested] = []
-    for item in kept:
-        twin = next((other for other in merged if _is_same_thing(item, other, shown)), None)
-        if twin is None:
-            merged.append(item)
-            continue
-        twin.numbers.add(item.number)
-        if _means(item, shown, classes) == _means(twin, shown, classes):
-            twin.agreeing.add(item.number)
+    number = np.repeat(np.arange(len(shown)), [len(item.found) for item in shown])
+    boxes = np.concatenate([item.found.boxes_xyxy for item in shown])
+    labels = np.concatenate([item.found.labels for item in shown])
+    scores = np.concatenate([item.found.scores for item in shown])
+    is_head = np.concatenate([item.is_head for item in shown])
+    alike = labels[:, None] == labels[None, :]
+    same_thing = (box_iou(boxes, boxes) >= MATCH_IOU) & (alike | (is_head[:, None] & is_head[None, :]))
+    meanings = [group_of(int(label), head_groups(classes)) for label in labels]
+    merged: dict[int, list[int]] = {}  # the surest detection of a thing -> it, and those of others that report it too
+    for at in np.argsort(-np.concatenate([item.sureties for item in shown]), kind="stable").tolist():
+        # no detector reports a thing twice
+        twins = (best for best, own in merged.items() if same_thing[at, best] and number[at] not in number[own])
+        merged.setdefault(next(twins, at), []).append(at)
     return tuple(
         PreLabel(
-            class_name=classes[shown[item.number].found.labels[item.at]].name,
-            box_xyxy=plain_box(clip_boxes(shown[item.number].found.boxes_xyxy[item.at][None], *size)[0]),
-            score=float(shown[item.number].found.scores[item.at]),
-            by=tuple(names[number] for number in sorted({item.number, *item.agreeing})),
+            class_name=classes[labels[best]].name,
+            box_xyxy=plain_box(clip_boxes(boxes[best][None], *size)[0]),
+            score=float(scores[best]),
+            by=tuple(names[item] for item in sorted({int(number[at]) for at in own if meanings[at] == meanings[best]})),
         )
-        for item in merged
+        for best, own in merged.items()
     )
-
-
-@dataclass
-class _Suggested:
-    """Detection `at` of detector `number`, the detectors that report something there, and those that agree on it."""
-
-    number: int
-    at: int
-    numbers: set[int]
-    agreeing: set[int] = field(default_factory=set)
-
-
-def _is_same_thing(item: _Suggested, other: _Suggested, shown: Sequence[Seen]) -> bool:
-    """Whether another detector reports this one's thing.  No detector reports a thing twice."""
-    if item.number in other.numbers:
-        return False
-    own, their = shown[item.number], shown[other.number]
-    both_heads = bool(own.is_head[item.at] and their.is_head[other.at])
-    of_one_class = own.found.labels[item.at] == their.found.labels[other.at]
-    overlap = box_iou(own.found.boxes_xyxy[item.at][None], their.found.boxes_xyxy[other.at][None])[0, 0]
-    return bool((both_heads or of_one_class) and overlap >= MATCH_IOU)
-
-
-def _means(item: _Suggested, shown: Sequence[Seen], classes: Sequence[Class]) -> tuple[int, ...]:
-    return group_of(int(shown[item.number].found.labels[item.at]), head_groups(classes))
 
 
 def _in_between(window: Sequence[Looked], watcher: Watcher) -> Candidate:
