@@ -102,7 +102,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     page = write_report(a_report(), tmp_path / "run")
     assert page == tmp_path / "run" / "report.html"
     names = sorted(item.name for item in page.parent.iterdir())
-    assert names == ["gallery.json", "report.html", "report.json", "report.md"]
+    assert names == ["gallery.json", "report.html", "report.json", "report.md", "report.zh-CN.html"]
     assert read_gallery(page.parent) == () and read_gallery(tmp_path) == ()
     assert read_report(page.parent) == a_report()
     assert read_report(page.parent / "report.json") == a_report()

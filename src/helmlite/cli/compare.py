@@ -294,7 +294,7 @@ def _tuning_split(data: Path, split: str) -> str:
 def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     """Raises ValueError where the folder holds anything but an older comparison, or lies in a model."""
     from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME
-    from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.comparison_files import CHINESE_PAGE_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME
     from helmlite.evaluate.pages.gallery import GALLERY_NAME
     from helmlite.evaluate.pictures import CSV_NAME
     from helmlite.files import keep_out_of
@@ -302,7 +302,7 @@ def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     keep_out_of(models, folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out wants a folder; {folder} is a file.")
-    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
+    known = {CHINESE_PAGE_NAME, CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
     if folder.is_dir() and (others := sorted(item.name for item in folder.iterdir() if item.name not in known)):
         raise ValueError(f"{folder} holds other things ({others[0]}); give --out a new or empty folder.")
 
