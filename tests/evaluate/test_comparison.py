@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helmlite.data.dataset import Dataset, dataset_of
+from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
+from helmlite.detections import Detections, Image
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.comparison import (
     Comparison,
@@ -275,3 +276,47 @@ def test_the_terminal_shows_what_the_page_says(comparison: Comparison, capsys: p
     for difference in comparison.differences:
         for sentence in difference.says:
             assert sentence in shown and sentence.split(".")[0] in comparison_page(comparison)
+
+
+def test_a_fault_is_named_first_everywhere(
+    comparison: Comparison, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same, blind = comparison.differences
+    assert same.faults.found() == ()
+    assert [item.name for item in blind.faults.dead] == ["no_helmet"]
+    sentence = f"class no_helmet: never reported; of {blind.faults.dead[0].heads} heads first finds"
+    page, markdown = comparison_page(comparison), comparison_markdown(comparison)
+    assert page.index("<h2>Findings</h2>") < page.index("<h2>Differences</h2>") and f"<b>blind</b> {sentence}" in page
+    assert f"- **blind** {sentence.replace('_', chr(92) + '_')}" in markdown
+    show_comparison(comparison)
+    assert f"finding  blind  {sentence}" in capsys.readouterr().out
+    write_comparison(comparison, tmp_path)
+    assert read_comparison(tmp_path).differences == comparison.differences
+
+
+def test_without_a_fault_there_is_no_such_card(made: tuple[Dataset, Predictions]) -> None:
+    dataset, found = made
+    result = compare([_contender("a", found), _contender("b", found)], dataset, dataset)
+    assert "Findings" not in comparison_page(result) and "Findings" not in comparison_markdown(result)
+
+
+def test_a_model_is_asked_again_only_where_it_lost(
+    made: tuple[Dataset, Predictions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red and blue swapped: what the candidate gives for the swapped picture is what the first gives for the plain."""
+    dataset, found = made
+    monkeypatch.setattr(Sample, "read_image", lambda sample: np.full((2, 2, 3), int(sample.image_path.stem), np.uint8))
+    asked: list[int] = []
+
+    def predict(image: Image) -> Detections:
+        asked.append(int(image[0, 0, 0]))
+        return found.detections[asked[-1]]
+
+    random = np.random.default_rng(0)
+    off = tuple(replace(item, scores=random.random(len(item)).astype(np.float32)) for item in found.detections)
+    worse = replace(_contender("worse", replace(found, detections=off)), predict=predict)
+    result = compare([_contender("a", found), worse], dataset, dataset)
+    assert len(asked) == 40 and result.differences[0].faults.colours is not None
+    asked.clear()
+    same = compare([_contender("a", found), replace(_contender("b", found), predict=predict)], dataset, dataset)
+    assert asked == [] and not same.differences[0].faults.is_colour_probed

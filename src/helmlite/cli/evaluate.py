@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,9 +59,11 @@ def evaluate_model(
     ] = None,
 ) -> None:
     """Measures mAP50-95, mAP50 and every class on labelled pictures, as COCO does."""
+    from helmlite.cli.leaks import said_of_pictures
     from helmlite.data.load import load_dataset, match_classes
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
+    from helmlite.evaluate.findings.words import Finding, in_words
     from helmlite.evaluate.pages.terminal import show_accuracy, show_robustness
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness, predict_worsened
@@ -77,7 +79,7 @@ def evaluate_model(
     loaded = load_dataset(data, split)
     opened = open_model(model, runtime, threads, precision, input_size, _class_names(classes), layout)
     check_given_roles(roles, loaded.classes, opened.classes)
-    loaded = replace(loaded, classes=with_given_roles(loaded.classes, roles))
+    loaded = whole = replace(loaded, classes=with_given_roles(loaded.classes, roles))
     if limit is not None:
         loaded = loaded.subset(list(range(min(limit, len(loaded)))))
     dataset = match_classes(loaded, with_given_roles(opened.classes, roles))
@@ -85,11 +87,17 @@ def evaluate_model(
         predictions = predict_all(opened.predict, dataset, progress)
     accuracy = measure_accuracy(predictions, dataset)
     values = evaluation_json(model, data, opened, loaded, dataset, predictions, accuracy)
+    said = said_of_pictures(data, whole, dataset, {opened.name: predictions}, {opened.name: opened.made_with})
+    values |= {"leaks": to_plain(said.leaks), "own_pictures": to_plain(said.own_pictures)}
+    values["remarks"] += said.remarks
     if robustness:
         with ShownProgress("made worse") as progress:
             found = predict_worsened(opened.predict, dataset, predictions, progress=progress)
         worse = measure_robustness(found, dataset, opened.thresholds)
         values["robustness"] = to_plain(worse)
+    findings: list[Finding] = [*said.own_pictures, *said.leaks]
+    for finding in findings:
+        print(f"finding: {in_words(finding)}")
     for remark in values["remarks"]:
         print(remark)
     show_accuracy(accuracy, f"{opened.name}, {split}")
@@ -108,6 +116,7 @@ class OpenedModel:
 
     thresholds:  a score for each class, chosen on tuning pictures, where the model carries them
     is_artifact: whether it is files that ship, not a detector of PyTorch
+    made_with:   split -> hash of the pictures that it was made with, where its provenance says so
     """
 
     name: str
@@ -121,6 +130,7 @@ class OpenedModel:
     thresholds: tuple[float, ...] | None = None
     remarks: tuple[str, ...] = ()
     is_artifact: bool = False
+    made_with: Mapping[str, str] = field(default_factory=dict)
 
 
 def open_model(
@@ -207,6 +217,7 @@ def _open_artifact(
     classes: Sequence[Class],
     layout: str | None,
 ) -> OpenedModel:
+    from helmlite.evaluate.findings.leaks import pictures_made_with
     from helmlite.runtime.bundle import is_bundle, open_predictor, read_manifest
 
     if is_bundle(path) and input_size is not None and input_size == read_manifest(path).input_size:
@@ -227,6 +238,7 @@ def _open_artifact(
         thresholds=predictor.bundle.manifest.thresholds.by_class if is_bundle(path) else None,
         remarks=predictor.remarks,
         is_artifact=True,
+        made_with=pictures_made_with(predictor.bundle.manifest.provenance),
     )
 
 
@@ -264,6 +276,7 @@ def _open_detector(model: str, runtime: str | None, threads: int | None, input_s
         threads=torch.get_num_threads(),
         versions={"torch": torch.__version__, "layers": detector.architecture.library},
         remarks=tuple(f"{key}: {value}" for key, value in detector.architecture.notes.items()),
+        made_with=_made_with(model),
     )
 
 
@@ -294,7 +307,16 @@ def _open_exported(model: str, detector: Detector, runtime: str, threads: int | 
         threads=session.threads,
         versions={session.runtime: session.version, "layers": detector.architecture.library},
         remarks=("exported to ONNX for this evaluation",),
+        made_with=_made_with(model),
     )
+
+
+def _made_with(model: str) -> dict[str, str]:
+    """Of a checkpoint folder, the hashes of the pictures that it was made with."""
+    from helmlite.compress.checkpoint import is_checkpoint, read_provenance
+    from helmlite.evaluate.findings.leaks import pictures_made_with
+
+    return pictures_made_with(read_provenance(Path(model))) if is_checkpoint(Path(model)) else {}
 
 
 def _heads(opened: OpenedModel, dataset: Dataset, predictions: Predictions) -> dict[str, Any] | None:

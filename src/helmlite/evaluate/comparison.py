@@ -3,7 +3,7 @@
 Any mix of models and runtimes goes in as predictions; what comes out is plain data, which comparison_files.py writes.
 All are asked at one number of false alarms (`errors.alarm_level`), each at the threshold that gives it on the tuning
 pictures.  A difference is called a loss or a gain only where its paired 95 % interval leaves zero out; else these
-pictures cannot tell the two apart.
+pictures cannot tell the two apart.  Faults that have a name are looked for in every model but the first (findings/).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import class_mapping
 from helmlite.data.roles import Class, labels_of_role
-from helmlite.detections import Detections
+from helmlite.detections import Detections, Predictor
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
 from helmlite.evaluate.causes.causes import ErrorCauses, explain_errors
 from helmlite.evaluate.causes.disagreements import ChangeCauses, explain_changes
@@ -24,6 +24,8 @@ from helmlite.evaluate.causes.label_mistakes import LabelMistakes, find_label_mi
 from helmlite.evaluate.diagnosis.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
+from helmlite.evaluate.findings.faults import Faults, find_faults
+from helmlite.evaluate.findings.leaks import Leak, OwnPictures
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
 from helmlite.evaluate.influence import Influence, most_influential
 from helmlite.evaluate.measured import DataUsed, Measured
@@ -52,6 +54,7 @@ class Contender:
     reported: what it found in the reported pictures;  tuning: in those that thresholds are chosen on
     own_thresholds: those that it carries, for each class; None where it carries none
     worse:    what it found in the reported pictures made worse; None where that was not asked
+    predict:  asks the model again, with labels as here, whether it takes red for blue; None where it cannot be asked
     """
 
     measured: Measured
@@ -59,6 +62,7 @@ class Contender:
     tuning: Predictions
     own_thresholds: tuple[float, ...] | None = None
     worse: WorsePredictions | None = None
+    predict: Predictor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ class Difference:
     influence:  the pictures that mAP50-95's difference hangs on, the strongest first
     robustness: whether it loses more than the first in bad conditions; None where that was not asked
     says: every difference in a sentence that calls nothing a loss or a gain that may be chance
+    faults: what is wrong with it that the first does right, as `findings.words` says it
     """
 
     name: str
@@ -121,6 +126,7 @@ class Difference:
     influence: tuple[Influence, ...] = ()
     robustness: RobustnessComparison | None = None
     says: tuple[str, ...] = ()
+    faults: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,8 @@ class Comparison:
                     the role, or where no such head is ever found
     label_mistakes: labels that all models together contradict
     tuned_on:       split that thresholds were chosen on: the reported one itself where there is no other
+    leaks:          reported pictures that look like pictures of the data's own train split
+    own_pictures:   models whose provenance says that they were made with the reported pictures themselves
     """
 
     models: tuple[ComparedModel, ...]
@@ -146,6 +154,8 @@ class Comparison:
     measured_on: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     created: str = ""
+    leaks: tuple[Leak, ...] = ()
+    own_pictures: tuple[OwnPictures, ...] = ()
 
     def speedup_of(self, item: Measured) -> float | None:
         """How many times faster than the first a model is; None where either was not timed."""
@@ -218,7 +228,7 @@ def compare(
         _difference(
             first,
             item,
-            (models[0].measured.map, model.measured.map),
+            (models[0], model),
             (seen[0], matches),
             (points[0], point),
             (models[0].thresholds_at_level(labels), model.thresholds_at_level(labels)),
@@ -304,7 +314,7 @@ def _model(
     seed: int,
 ) -> ComparedModel:
     accuracy = measure_accuracy(item.reported, reported)
-    at_level = None if point is None else _operating(matches, point)
+    at_level = None if point is None else operating_at(matches, point)
     row = replace(
         item.measured,
         map=accuracy.map,
@@ -324,19 +334,20 @@ def _model(
         diagnosis=diagnose(item.reported, reported, thresholds.by_class),
         causes=explain_errors(item.reported, reported, thresholds.by_class),
         at_own_level=at_level,
-        as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
-        with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),
+        as_carried=operating_by_class(item.reported, reported, labels, carried) if carried and labels else None,
+        with_the_firsts=None if firsts_point is None else operating_at(matches, firsts_point),
         robustness=None
         if worse is None
         else measure_robustness(worse, reported, thresholds.by_class, seed, _RESAMPLES),
     )
 
 
-def _operating(matches: Matches, threshold: float) -> OperatingResult:
+def operating_at(matches: Matches, threshold: float) -> OperatingResult:
+    """What is found and what rings falsely when scores of at least `threshold` count."""
     return OperatingResult(threshold, matches.recall_at(threshold), matches.alarms_per_100(threshold))
 
 
-def _by_class(
+def operating_by_class(
     predictions: Predictions, dataset: Dataset, labels: Sequence[int], thresholds: Sequence[float]
 ) -> OperatingResult:
     """All classes of a role, each at its own threshold, as a device decides."""
@@ -350,14 +361,14 @@ def _by_class(
 def _difference(
     first: Contender,
     item: Contender,
-    maps: tuple[float | None, float | None],
+    models: tuple[ComparedModel, ComparedModel],
     matches: tuple[Matches, Matches],
     points: tuple[float | None, float | None],
     by_class: tuple[tuple[float, ...], tuple[float, ...]],
     dataset: Dataset,
     seed: int,
 ) -> Difference:
-    before, after = maps
+    before, after = (model.measured.map for model in models)
     loss = None if before is None or after is None else 100 * (before - after)
     is_proven = _has_intervals(first, dataset)
     interval = map_loss_ci95(first.reported, item.reported, dataset, _RESAMPLES, seed) if is_proven else None
@@ -374,6 +385,8 @@ def _difference(
     if first.worse is not None and item.worse is not None:
         worse = compare_robustness(first.worse, item.worse, dataset, seed)
         says.append(worse.in_words())
+    thresholds = models[0].thresholds.by_class, models[1].thresholds.by_class
+    asked = item.predict if _has_fallen(loss, interval) else None
     return Difference(
         item.measured.name,
         loss,
@@ -385,7 +398,15 @@ def _difference(
         influence=most_influential(first.reported, item.reported, dataset),
         robustness=worse,
         says=tuple(says),
+        faults=find_faults(first.reported, item.reported, dataset, thresholds, seed, asked),
     )
+
+
+def _has_fallen(loss_points: float | None, loss_ci95: tuple[float, float] | None) -> bool:
+    """Whether a loss is proved, or seen where there are too few pictures to prove one."""
+    if loss_ci95 is not None:
+        return loss_ci95[0] > 0
+    return loss_points is not None and loss_points > 0
 
 
 def _groups(item: Contender, dataset: Dataset) -> list[str | None]:

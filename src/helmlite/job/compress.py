@@ -28,6 +28,7 @@ from helmlite.evaluate.comparison import Comparison, Contender, compare
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
+from helmlite.evaluate.findings.leaks import find_leak
 from helmlite.evaluate.gate import (
     FAILED,
     PASSED,
@@ -328,12 +329,17 @@ def _evidence(
     prepared: Prepared, baseline: Candidate, result: Candidate, report: RunReport, seen: dict[str, Seen], log: Log
 ) -> Comparison:
     """Baseline and result side by side: kinds of errors, causes, thresholds, what the verdict hangs on."""
-    sides = [
-        Contender(row, seen[item.name].test, seen[item.name].val, worse=_worse(item, seen[item.name], prepared, log))
-        for row, item in ((report.baseline, baseline), (report.result, result))
-    ]
+    settings = prepared.settings
+    sides = []
+    for row, item in ((report.baseline, baseline), (report.result, result)):
+        found = seen[item.name]
+        worse = _worse(item, found, prepared, log)
+        sides.append(Contender(row, found.test, found.val, worse=worse, predict=item.predictor))
     log("evidence: errors, causes and what the verdict hangs on")
-    return compare(sides, prepared.test, prepared.val, prepared.settings.thresholds, prepared.settings.seed)
+    evidence = compare(sides, prepared.test, prepared.val, settings.thresholds, settings.seed)
+    tested = {item.measured.name: item.reported for item in sides}
+    leak = find_leak(prepared.test, prepared.train, tested, settings.seed)
+    return replace(evidence, leaks=() if leak is None else (leak,))
 
 
 def _worse(item: Candidate, found: Seen, prepared: Prepared, log: Log) -> WorsePredictions | None:

@@ -47,7 +47,8 @@ def how_made(data: Sequence[DataUsed], commands: Sequence[str], details: Mapping
     """The last card of a page: pictures with their hashes, commands, folded lists by title; empty ones are left out."""
     used = "".join(
         f'<tr><td>{escape(item.purpose)}<small translate="no">{escape(item.source)}, {escape(item.split)}</small></td>'
-        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text" translate="no">{escape(item.sha256)}</td></tr>'
+        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text" translate="no">'
+        f"{escape(item.sha256)}</td></tr>"
         for item in data
     )
     parts = [

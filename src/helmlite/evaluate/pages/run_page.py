@@ -10,7 +10,7 @@ from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
-from helmlite.evaluate.pages.evidence import evidence_sections
+from helmlite.evaluate.pages.evidence import evidence_sections, findings_section
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.gallery_cards import gallery_sections
 from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, named, pill, section, shown
@@ -26,6 +26,7 @@ def report_page(report: RunReport, gallery: Sequence[GalleryPart] = (), twin: st
     sections = [
         _header(report),
         _tiles(report),
+        findings_section(report.evidence) if report.evidence is not None else "",
         _notes(report),
         _gate(report),
         _steps(report),
@@ -46,7 +47,8 @@ def _header(report: RunReport) -> str:
     when = f" · {escape(report.created)}" if report.created else ""
     took = f" · {report.minutes:.0f} minutes" if report.minutes is not None else ""
     return (
-        f'<div class="eyebrow">helmlite · <b translate="no">{escape(report.model)}</b> for <b translate="no">{escape(report.target)}</b>{when}{took}'
+        f'<div class="eyebrow">helmlite · <b translate="no">{escape(report.model)}</b> for '
+        f'<b translate="no">{escape(report.target)}</b>{when}{took}'
         f"</div><h1>{escape(capital(line))}</h1>{pill(report.gate.verdict, 'gate: ')}"
     )
 
