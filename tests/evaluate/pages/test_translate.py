@@ -14,6 +14,14 @@ from helmlite.evaluate.causes.label_mistakes import GHOST, MISSING, LabelCandida
 from helmlite.evaluate.causes.traits import TRAITS
 from helmlite.evaluate.comparison import Comparison, Contender, compare, difference_in_words
 from helmlite.evaluate.extra_loss import ExtraLoss, RobustnessComparison
+from helmlite.evaluate.findings.blind import BlindHeights
+from helmlite.evaluate.findings.chance import Unsaid
+from helmlite.evaluate.findings.colours import SwappedColours
+from helmlite.evaluate.findings.dead import DeadClass
+from helmlite.evaluate.findings.leaks import Leak, LookAlike, OwnPictures, WithoutLeak
+from helmlite.evaluate.findings.moved import MovedBoxes
+from helmlite.evaluate.findings.scores import ShiftedScores
+from helmlite.evaluate.findings.words import FAMILIES, Finding, in_words
 from helmlite.evaluate.gate import GateCheck, GateVerdict, judge
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.chinese import CHINESE
@@ -75,7 +83,8 @@ def test_translations_are_chinese() -> None:
     kept = {
         *"mAP mAP50 mAP75 AP50 AP IoU px ms MACs BF16 bf16 FP32 INT8 DFL ONNX OpenVINO PyTorch Runtime NNCF".split(),
         *"JPEG TIDE Bolya ECE COCO CPU VNNI ADMM slim growing gates tie batch softmax bundle wheel MIT AGPL".split(),
-        *"sha256 helmlite compare compress cross domain data check yaml DATA MODEL pt out DIR pip install English".split(),
+        *"sha256 letterbox BGR RGB helmlite compare compress".split(),
+        *"cross domain data check yaml DATA MODEL pt out DIR pip install English".split(),
         *"no_helmet role NAME train only Kaggle Helmet Detection MakeML Bikes Helmets".split(),
     }
     for english, chinese in CHINESE.items():
@@ -251,13 +260,14 @@ def test_a_full_page_of_a_comparison_has_no_english_left(in_bad_conditions: Comp
         GalleryPart(kind, ("first", "by night"), 3, (crop,))
         for kind in (NEWLY_MISSED, NEWLY_FOUND, FALSE_ALARMS, DOUBTFUL_LABELS)
     ]
-    names = {*NAMES, "a.jpg"}
+    names = {*NAMES, "a.jpg", "FP32", "INT8"}
     assert untranslated(comparison_page(in_bad_conditions, gallery), names) == []
     one = replace(in_bad_conditions, models=in_bad_conditions.models[:1], differences=(), measured_on={}, created="")
     assert untranslated(comparison_page(one), names) == []
     few, *_ = compared(tmp_path)
     assert untranslated(comparison_page(few), names) == []
-    three = replace(in_bad_conditions, differences=in_bad_conditions.differences * 2)
+    first, second = in_bad_conditions.models
+    three = replace(in_bad_conditions, models=(first, second, second), differences=in_bad_conditions.differences * 2)
     assert "个模型与 first 对比：证实 mAP50-95 更低的" in in_chinese(comparison_page(three))
 
 
@@ -358,3 +368,30 @@ def test_bad_conditions() -> None:
         RobustnessComparison((), None, 80, 80),
     ):
         assert _said(found.in_words()) == []
+
+
+def test_findings() -> None:
+    dead = DeadClass("helmet", "helmet", 40, 38, 0, 60, 0)
+    blind = BlindHeights(24.0, True, 30, 1, 50, 50)
+    moved = MovedBoxes(60, 4.0, 4.1, (3.0, 5.0), (3.0, 5.0), 40.0, None, None)
+    scores = ShiftedScores("no_helmet", 60, 0.5, (0.4, 0.6), 0.4, 0.2, 60, 50, 20, 5, 2)
+    leak = Leak(
+        "test", "train", 7, 76, 300, (LookAlike("a.jpg", "b.jpg"),), (WithoutLeak("first", 0.6, 0.5, (0.4, 0.6)),)
+    )
+    own = OwnPictures("first", "train", "ab" * 32)
+    found: list[Finding] = [
+        dead, replace(dead, shown_after=2),
+        blind, replace(blind, is_below=False), replace(blind, other_kept=40),
+        replace(blind, is_below=False, other_kept=0),
+        moved, replace(moved, right_px=-2.0, down_px=0.0),
+        replace(moved, before_off_px=(0.1, 0.0), after_off_px=(4.0, -4.1)),
+        scores, replace(scores, ratio=2.0, alarms_kept=9),
+        SwappedColours(20, 60, 5, 55),
+        leak, replace(leak, pictures=1, without=(WithoutLeak("first", None, None, None),)),
+        own, replace(own, split="val"),
+    ]  # fmt: skip
+    pairs = {"a.jpg ≈ b.jpg"}
+    assert set(_said(*(in_words(item, "first") for item in found))) == pairs
+    assert set(_said(*(in_words(item) for item in found))) == pairs
+    unsaid = [Unsaid(family, name, 3, 10) for family in FAMILIES for name in ("helmet", None)]
+    assert _said(*(f"by night: {in_words(item)}" for item in unsaid)) == []

@@ -525,6 +525,9 @@ CHINESE: Mapping[str, str] = {
     # comparison.py
     "{name}: {change}, too few pictures for an interval": "{name}：{change}，图片太少，无法给出置信区间",
     "{name}: {change} (95 % interval: {interval})": "{name}：{change}（95% 置信区间：{interval}）",
+    "{name}: '{class_name}' is left out: {names} has no such class": (
+        "{name}：不计入“{class_name}”：{names} 没有这一类别"
+    ),
     "no difference shown": "未显示差异",
     "Thresholds were chosen on the reported pictures themselves ({split}), which flatters recall": (
         "阈值就是在报告图片（{split}）上选的，召回率因此偏高"
@@ -554,6 +557,97 @@ CHINESE: Mapping[str, str] = {
     "missed": "漏检",
     "newly missed": "新漏检",
     "newly found": "新检出",
+    # findings/words.py
+    "Findings": "发现的问题",
+    "the baseline": "基线",
+    "class {name}: reported {n_after} times, not {n_before}; of {n_heads} heads {baseline} finds {n_found_before}, "
+    "this model {n_found_after}": (
+        "类别 {name}：报出 {n_after} 次，而非 {n_before} 次；{n_heads} 个头部中，{baseline} 检出 {n_found_before} "
+        "个，该模型检出 {n_found_after} 个"
+    ),
+    "class {name}: never reported; of {n_heads} heads {baseline} finds {n_found_before}, this model {n_found_after}": (
+        "类别 {name}：从未报出；{n_heads} 个头部中，{baseline} 检出 {n_found_before} 个，该模型检出 {n_found_after} 个"
+    ),
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; above "
+    "it it loses {n_lost} of {n_others}": (
+        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以上，"
+        "{n_others} 个中丢失 {n_lost} 个"
+    ),
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; above "
+    "it it loses none of {n_others}": (
+        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以上，"
+        "{n_others} 个中没有丢失"
+    ),
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; below "
+    "it it loses {n_lost} of {n_others}": (
+        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以下，"
+        "{n_others} 个中丢失 {n_lost} 个"
+    ),
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; below "
+    "it it loses none of {n_others}": (
+        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以下，"
+        "{n_others} 个中没有丢失"
+    ),
+    "boxes are moved: they lie {shift} from where {baseline} has them (median of {n_pairs})": (
+        "框整体偏移：相对 {baseline} 的位置{shift}（{n_pairs} 对的中位数）"
+    ),
+    "boxes are moved: they lie {across} and {along} from where {baseline} has them (median of {n_pairs})": (
+        "框整体偏移：相对 {baseline} 的位置{across}、{along}（{n_pairs} 对的中位数）"
+    ),
+    "{n_pixels} to the right": "向右 {n_pixels}",
+    "{n_pixels} to the left": "向左 {n_pixels}",
+    "{n_pixels} down": "向下 {n_pixels}",
+    "{n_pixels} up": "向上 {n_pixels}",
+    "from the labelled boxes {baseline} is ({n_x}, {n_y}) px away, this model ({n_own_x}, {n_own_y}) px": (
+        "相对标注框，{baseline} 偏离 ({n_x}, {n_y}) px，该模型偏离 ({n_own_x}, {n_own_y}) px"
+    ),
+    "Is the letterbox's padding undone, and by the right scale?": "letterbox 的填充是否已还原，缩放比例是否正确？",
+    "colours: it answers like {baseline} when red and blue are swapped: {n_swapped} of {n_boxes} boxes have a like "
+    "one then, {n_alike} as the pictures are ({n_pictures} pictures)": (
+        "颜色：红蓝通道互换后，它的结果才与 {baseline} 一致：{n_boxes} 个框中，互换后有 {n_swapped} 个相符，原图只"
+        "有 {n_alike} 个（{n_pictures} 张图片）"
+    ),
+    "Is it fed BGR for RGB?": "是否把 BGR 当作 RGB 输入了？",
+    "scores of {name} are {n_ratio} times those of {baseline} (median of {n_pairs} heads): its threshold moved from "
+    "{n_before} to {n_after}; keeping the old one would lose {n_lost} of {n_heads} heads": (
+        "{name} 的得分是 {baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 {n_after}；"
+        "沿用旧阈值会在 {n_heads} 个头部中丢失 {n_lost} 个"
+    ),
+    "scores of {name} are {n_ratio} times those of {baseline} (median of {n_pairs} heads): its threshold moved from "
+    "{n_before} to {n_after}; keeping the old one would raise {n_alarms} more false alarms": (
+        "{name} 的得分是 {baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 {n_after}；"
+        "沿用旧阈值会多出 {n_alarms} 次误报"
+    ),
+    "{n_pictures} of {n_tested} pictures of {tested} look the same as pictures of {learned}: {pairs}": (
+        "{tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {learned} 部分的图片相同：{pairs}"
+    ),
+    "{n_pictures} of {n_tested} pictures of {tested} look the same as pictures of {learned}: {pairs} and {n_more} "
+    "more": (
+        "{tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {learned} 部分的图片相同：{pairs}，另有 "
+        "{n_more} 张"
+    ),
+    "{name}: {n_map} points of mAP50-95, {n_without} without them (95 % interval: {n_low} to {n_high})": (
+        "{name}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}（95% 置信区间：{n_low} 至 {n_high}）"
+    ),
+    "{name}: {n_map} points of mAP50-95, {n_without} without them, no interval": (
+        "{name}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}，没有置信区间"
+    ),
+    "{model} learned from these very pictures ({split}, {hash}): its figures say what it remembers, not what it can "
+    "do": "{model} 就是用这些图片训练的（{split}，{hash}）：其指标反映它记住了什么，而不是它的能力",
+    "{model} was tuned and judged on these very pictures ({split}, {hash}): its figures say what it remembers, not "
+    "what it can do": "{model} 就是在这些图片上调参和判定的（{split}，{hash}）：其指标反映它记住了什么，而不是它的能力",
+    "{model}: not looked for: {family}; {n_seen} to go by, in too few pictures or fewer than the {n_needed} it takes": (
+        "{model}：未检查{family}；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个"
+    ),
+    "{model}: not looked for: {family} ({class_name}); {n_seen} to go by, in too few pictures or fewer than the "
+    "{n_needed} it takes": (
+        "{model}：未检查{family}（{class_name}）；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个"
+    ),
+    "a class that is no longer reported": "某个类别是否不再报出",
+    "heights at which it is blind": "某些高度是否失明",
+    "boxes that are moved": "框是否整体偏移",
+    "scores that are all lower or higher": "得分是否整体偏低或偏高",
+    "red and blue taken for each other": "红蓝通道是否颠倒",
     # diagnosis/
     "right place, wrong class": "位置正确，类别错误",
     "right class, badly placed (IoU 0.1 to 0.5)": "类别正确，位置偏差大（IoU 0.1 至 0.5）",
@@ -767,6 +861,7 @@ CHINESE: Mapping[str, str] = {
     ),
     # data/dataset.py: pictures that cannot be read
     "left out: {reason}": "未计入：{reason}",
+    "{name}: left out: {reason}": "{name}：未计入：{reason}",
     "{path}: the picture is cut off, its end is missing ({n_bytes} bytes)": (
         "{path}：图片被截断，缺少末尾（{n_bytes} 字节）"
     ),

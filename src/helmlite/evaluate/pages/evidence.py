@@ -53,7 +53,7 @@ def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
 def findings_section(comparison: Comparison) -> str:
     """The card that comes first: what is wrong with the models or the pictures.  Empty where nothing was found."""
     found = "".join(
-        f"<li>{f'<b>{escape(name)}</b> ' if name else ''}{escape(sentence)}</li>"
+        f"<li>{f'<b>{model_name(name)}</b> ' if name else ''}{escape(sentence)}</li>"
         for name, sentence in findings_of(comparison)
     )
     return section("Findings", f'<ul class="checks findings">{found}</ul>') if found else ""

@@ -49,8 +49,8 @@ _SEPARATORS = (  # between texts that stand one after another, and how the trans
 _TECHNICAL = frozenset(  # what is called the same in every language
     (
         "mAP mAP50 mAP75 mAP50-95 AP AP50 AP50-95 F1 IoU TIDE COCO ECE MACs DFL NMS BF16 FP32 INT8 INT4 JPEG px ms "
-        "MB kB GB CPU GPU VNNI OpenVINO PyTorch ONNX Runtime NNCF torch numpy nncf ultralytics sha256 p95 p99 seed helmlite "
-        "test val train helmet no_helmet rider two_wheeler Cls Loc Both Dupe Bkg Miss Bolya softmax BatchNorm"
+        "MB kB GB CPU GPU VNNI OpenVINO PyTorch ONNX Runtime NNCF torch numpy nncf ultralytics sha256 p95 p99 seed "
+        "helmlite test val train helmet no_helmet rider two_wheeler Cls Loc Both Dupe Bkg Miss Bolya softmax BatchNorm"
     ).split()
 )
 
