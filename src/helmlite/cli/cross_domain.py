@@ -47,12 +47,18 @@ def cross_domain_models(
 ) -> None:
     """What models lose on streets that they were not trained on, against the best that was trained there."""
     from helmlite.cli.compare import claim_result_folder
-    from helmlite.evaluate.cross_domain_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME, write_cross_domain
+    from helmlite.evaluate.cross_domain_files import (
+        CHINESE_PAGE_NAME,
+        JSON_NAME,
+        MARKDOWN_NAME,
+        PAGE_NAME,
+        write_cross_domain,
+    )
     from helmlite.evaluate.pages.terminal import show_cross_domain
 
     if out is not None:
         paths = [_parse(text, None)[0].model for text in models]
-        claim_result_folder(out, paths, {JSON_NAME, MARKDOWN_NAME, PAGE_NAME})
+        claim_result_folder(out, paths, {CHINESE_PAGE_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME})
     found = measured_matrix(models, data, split, runtime, threads, role or [], limit, seed)
     show_cross_domain(found)
     if out is not None:

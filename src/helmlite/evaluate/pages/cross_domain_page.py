@@ -9,15 +9,18 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import OperatingResult
 from helmlite.evaluate.cross_domain import CrossDomain, Domain, DomainCell, TrainedModel
 from helmlite.evaluate.pages.comparison_page import shortened
-from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
+from helmlite.evaluate.pages.html import bullet_list, document, how_made, named, section, shown
 from helmlite.evaluate.pages.plots import HeatBlock, HeatCell, heat_map
 from helmlite.evaluate.statistics.intervals import Interval
 
 HOME = "at home"
 
 
-def cross_domain_page(matrix: CrossDomain) -> str:
-    """The whole page as text.  Every word that comes from outside is escaped."""
+def cross_domain_page(matrix: CrossDomain, twin: str = "") -> str:
+    """The whole page as text.  Every word that comes from outside is escaped.
+
+    twin: name of the same page in Chinese, in the same folder; empty for none
+    """
     sections = [
         _header(matrix),
         _accuracies(matrix),
@@ -31,7 +34,7 @@ def cross_domain_page(matrix: CrossDomain) -> str:
             {"Seed and versions": {"seed": str(matrix.seed), **matrix.versions}},
         ),
     ]
-    return document("helmlite cross-domain: " + " · ".join(item.name for item in matrix.models), sections)
+    return document("helmlite cross-domain: " + " · ".join(item.name for item in matrix.models), sections, twin)
 
 
 def headline(matrix: CrossDomain) -> str:
@@ -167,13 +170,17 @@ def _recall_cell(cell: DomainCell) -> HeatCell:
 
 
 def _heat_cell(cell: DomainCell, loss: float | None, interval: Interval | None, value: float | None) -> HeatCell:
-    says = f"{cell.model} on {cell.tested_on}: {' '.join(cell.says)}"
+    says = f"{cell.model}, tested on {cell.tested_on}: {' '.join(cell.says)}"
     is_reference = bool(cell.at_home) and cell.against is None and value is not None
     return HeatCell(0.0 if is_reference else None if loss is None else -loss, is_told(interval), says)
 
 
 def _sentences(matrix: CrossDomain) -> str:
-    lines = "".join(f"<li><b>{escape(what)}</b> {escape(said)}</li>" for what, said in sentences_of(matrix))
+    lines = "".join(
+        f"<li><b>{named(f'{item.model} · {item.tested_on}')}</b> {escape(said)}</li>"
+        for item in matrix.cells
+        for said in item.says
+    )
     return section("Cell by cell", f'<ul class="checks">{lines}</ul>')
 
 
@@ -209,7 +216,7 @@ def _operating(result: OperatingResult | None, interval: str = "") -> str:
 
 
 def _table(matrix: CrossDomain, inner: Callable[[DomainCell], str]) -> str:
-    head = "".join(f"<th>{escape(item.name)}</th>" for item in matrix.domains)
+    head = "".join(f"<th>{named(item.name)}</th>" for item in matrix.domains)
     rows = "".join(_row(model, matrix.domains, matrix, inner) for model in matrix.models)
     return f'<div class="scroll"><table><tr><th>trained on \\ tested on</th>{head}</tr>{rows}</table></div>'
 
@@ -221,4 +228,4 @@ def _row(
     below = (f"trained on {home_in_words(model)}", " · ".join(part for part in ran if part))
     small = "".join(f"<small>{escape(part)}</small>" for part in below if part)
     cells = "".join(f"<td>{inner(matrix.cell(model.name, domain.name))}</td>" for domain in domains)
-    return f"<tr><td>{escape(model.name)}{small}</td>{cells}</tr>"
+    return f"<tr><td>{named(model.name)}{small}</td>{cells}</tr>"

@@ -63,7 +63,7 @@ def _figure(number: int, place: int, part: GalleryPart) -> str:
 
 
 def _label(crop: ListedCrop) -> str:
-    return f"{crop.picture}: {crop.says}"
+    return f"Picture {crop.picture}: {crop.says}"
 
 
 def _name(number: int, place: int) -> str:
