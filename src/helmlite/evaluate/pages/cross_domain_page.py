@@ -51,8 +51,9 @@ def headline(matrix: CrossDomain) -> str:
         return f"{counts}: every model was trained on every set"
     if not judged:
         is_known = any(item.at_home is False and item.map_loss_points is not None for item in away)
-        why = "too few pictures to prove anything" if is_known else "what models lose away from home is unknown"
-        return f"{counts}: {why}"
+        if is_known:
+            return f"{counts}: too few pictures to prove anything"
+        return f"{counts}: what models lose away from home is unknown"
     unknown = len(away) - len(judged)
     tail = f"; unknown in {unknown}" if unknown else ""
     return (
