@@ -900,7 +900,13 @@ CHINESE: Mapping[str, str] = {
         "以像素计的框与 [0, 1] 的得分不能共用一个量化尺度；DFL 需要 softmax"
     ),
     "kept in float: sensitivity {n_noise} of noise to signal": "保持浮点：敏感度（噪声与信号之比）{n_noise}",
-    # runtime/bundle.py, cli/evaluate.py: remarks on a model of a comparison
+    # runtime/bundle.py, cli/evaluate.py, cli/leaks.py: remarks on a model of a comparison
+    "These are pictures of {split}: what a model scores on pictures it learned from is no test of it": (
+        "这些是 {split} 部分的图片：模型在它学习过的图片上的得分不是测试"
+    ),
+    "The {split} split cannot be opened, so near-duplicates of it were not looked for: {reason}": (
+        "{split} 部分无法打开，因此没有查找与之近似重复的图片：{reason}"
+    ),
     "{model}: exported to ONNX for this evaluation": "{model}：为本次评测导出为 ONNX",
     '{model}: {runtime}, which is fastest, is missing: pip install "{package}". Ran in {other}': (
         '{model}：最快的 {runtime} 没有安装：pip install "{package}"。改用 {other} 运行'
