@@ -9,7 +9,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from helmlite.evaluate.report import Measured, verdict_line
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.report import verdict_line
 from helmlite.evaluate.report_files import read_report
 
 

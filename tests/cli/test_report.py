@@ -17,8 +17,9 @@ def finished(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(RESULTS / "bikes_helmets-cpu" / "report.json", folder)
-    crop = {"change": "newly missed", "picture": "a.jpg", "head_pixels": 9, "baseline_jpeg": "AA", "result_jpeg": "AA"}
-    (folder / "gallery.json").write_text(json.dumps([crop]))
+    crop = {"number": 0, "picture": "a.jpg", "box_pixels": 9, "says": "not seen", "jpegs": ["AA", "AA"]}
+    part = {"kind": "heads newly missed", "sides": ["FP32", "INT8"], "total": 1, "crops": [crop]}
+    (folder / "gallery.json").write_text(json.dumps([part]))
     return folder
 
 

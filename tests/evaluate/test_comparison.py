@@ -31,11 +31,11 @@ from helmlite.evaluate.comparison_files import (
     write_comparison,
 )
 from helmlite.evaluate.errors import match_class
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.comparison_page import comparison_page, headline
 from helmlite.evaluate.pages.markdown import comparison_markdown
 from helmlite.evaluate.pages.terminal import show_comparison
 from helmlite.evaluate.pictures import pictures_csv
-from helmlite.evaluate.report import Measured
 from helmlite.evaluate.robustness import WorsePredictions, all_cases
 from helmlite.evaluate.thresholds import ThresholdRule
 from written_data import CLASSES, make_found, make_predictions, make_random, make_sample

@@ -13,16 +13,19 @@ import cv2
 import numpy as np
 import pytest
 
-from helmlite.data.dataset import Sample, dataset_of
+from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detections import Detections
 from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import ClassAccuracy, Predictions
+from helmlite.evaluate.comparison import Comparison, Contender, compare
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import Head, HeadChanges
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.gate import GateCheck, GateVerdict
-from helmlite.evaluate.pages.gallery import CROP_SIZE, NEWLY_MISSED, Crop, cut_crops, cut_window
+from helmlite.evaluate.measured import DataUsed, Measured
+from helmlite.evaluate.pages.crops import CROP_SIZE, ListedCrop, cut_window
+from helmlite.evaluate.pages.gallery import NEWLY_FOUND, NEWLY_MISSED, GalleryPart, cut_gallery, read_gallery
 from helmlite.evaluate.pages.markdown import report_markdown
 from helmlite.evaluate.pages.plots import (
     IntervalRow,
@@ -36,15 +39,8 @@ from helmlite.evaluate.pages.plots import (
 )
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.terminal import show_report
-from helmlite.evaluate.report import (
-    Curve,
-    DataUsed,
-    Measured,
-    RunReport,
-    report_json,
-    verdict_line,
-)
-from helmlite.evaluate.report_files import read_gallery, read_report, write_report
+from helmlite.evaluate.report import Curve, RunReport, report_json, verdict_line
+from helmlite.evaluate.report_files import read_report, write_report
 from helmlite.evaluate.statistics.resolution import Resolution
 from helmlite.runtime.manifest import StayedFloat
 
@@ -163,12 +159,13 @@ def test_written_and_read_again(tmp_path: Path) -> None:
 
 
 def test_crops_are_kept_for_the_next_page(tmp_path: Path) -> None:
-    crop = Crop(NEWLY_MISSED, "a.jpg", 31, base64.b64encode(b"one").decode(), base64.b64encode(b"two").decode())
-    write_report(a_report(), tmp_path, (crop,), "picture\n")
-    assert read_gallery(tmp_path) == (crop,)
+    jpegs = tuple(base64.b64encode(text).decode() for text in (b"one", b"two"))
+    part = GalleryPart(NEWLY_MISSED, ("FP32", "INT8"), 3, (ListedCrop(0, "a.jpg", 31, "not seen", jpegs),))
+    write_report(a_report(), tmp_path, (part,), "picture\n")
+    assert read_gallery(tmp_path) == (part,)
     assert (tmp_path / "pictures.csv").read_text() == "picture\n"
-    (tmp_path / "gallery.json").write_text('[{"change": 1}]')
-    with pytest.raises(ValueError, match=r"gallery\.json\.change: expected str, got 1"):
+    (tmp_path / "gallery.json").write_text('[{"kind": 1}]')
+    with pytest.raises(ValueError, match=r"gallery\.json\.kind: expected str, got 1"):
         read_gallery(tmp_path)
 
 
@@ -219,7 +216,8 @@ class _Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def _crops(tmp_path: Path, missed: int = 2) -> tuple[list[object], object]:
+def _compared(tmp_path: Path) -> tuple[Comparison, list[Predictions], Dataset]:
+    """Three heads: the first detector finds two of them, the second the third."""
     image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     samples = []
     for number in range(3):
@@ -227,21 +225,32 @@ def _crops(tmp_path: Path, missed: int = 2) -> tuple[list[object], object]:
         path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
         samples.append(Sample(path, np.array([(20, 20, 60 + number, 60)], np.float32), np.array([1])))
     data = dataset_of(samples, with_roles(["helmet", "no_helmet"]))
-    found = Detections(np.array([(21, 20, 60, 60)], np.float32), np.array([0.9], np.float32), np.array([1]))
-    nothing = found.above(1.0)
-    before = Predictions((found, found, nothing), (0, 1, 2))
-    after = Predictions((nothing, nothing, found), (0, 1, 2))
-    return list(cut_crops(HEADS, before, after, data, no_helmet_labels=(1,), limit=missed)), data
+    faint, sure = (
+        Detections(np.array([(21, 20, 60, 60)], np.float32), np.array([score], np.float32), np.array([1]))
+        for score in (0.8, 0.9)
+    )
+    nothing = faint.above(1.0)
+    sides = [Predictions(found, (0, 1, 2)) for found in ((faint, sure, nothing), (nothing, nothing, sure))]
+    contenders = [Contender(Measured(name), found, found) for name, found in zip(("FP32", "INT8"), sides)]
+    return compare(contenders, data, data), sides, data
+
+
+def _gallery(tmp_path: Path) -> tuple[GalleryPart, ...]:
+    return cut_gallery(*_compared(tmp_path))
 
 
 def test_the_page_opens_offline_and_holds_everything(tmp_path: Path) -> None:
-    crops, _ = _crops(tmp_path)
-    page = report_page(a_report(), crops)  # type: ignore[arg-type]
+    comparison, sides, data = _compared(tmp_path)
+    page = report_page(replace(a_report(), evidence=comparison), cut_gallery(comparison, sides, data))
     parser = _Page()
     parser.feed(page)
     assert parser.open == []
-    assert len(parser.addresses) == 6  # three heads, twice each
-    assert all(address.startswith("data:image/jpeg;base64,") for address in parser.addresses)
+    images = [address for address in parser.addresses if not address.startswith("#")]
+    assert len(images) == 6  # three heads, twice each
+    assert all(address.startswith("data:image/jpeg;base64,") for address in images)
+    names = set(re.findall(r' id="([^"]+)"', page))
+    links = [address[1:] for address in parser.addresses if address.startswith("#")]
+    assert links and set(links) <= names, "every link stays on the page"
     assert "http" not in re.sub(r"http-equiv", "", page)
     assert "url(" not in page
     assert "@import" not in page
@@ -271,32 +280,36 @@ def test_a_bare_report_makes_a_page_too() -> None:
     assert parser.open == []
 
 
-def test_crops_show_the_head_for_both_sides(tmp_path: Path) -> None:
-    crops, _ = _crops(tmp_path)
-    assert [(crop.change, crop.picture) for crop in crops] == [  # type: ignore[attr-defined]
-        ("newly missed", "道路1.png"),  # the larger head first
-        ("newly missed", "道路0.png"),
-        ("newly found", "道路2.png"),
-    ]
+def test_heads_lost_and_won_are_shown_from_both_sides(tmp_path: Path) -> None:
+    missed, found = _gallery(tmp_path)
+    assert (missed.kind, missed.sides, missed.total) == (NEWLY_MISSED, ("FP32", "INT8"), 2)
+    assert (found.kind, found.total, [crop.picture for crop in found.crops]) == (NEWLY_FOUND, 1, ["道路2.png"])
+    assert [crop.picture for crop in missed.crops] == ["道路1.png", "道路0.png"]  # the wider difference first
+    assert missed.crops[0].says.startswith("no_helmet, 0.90 → nothing: not seen")
     red = []
-    for text in (crops[0].baseline_jpeg, crops[0].result_jpeg):  # type: ignore[attr-defined]
+    for text in missed.crops[0].jpegs:
         image = cv2.imdecode(np.frombuffer(base64.b64decode(text), np.uint8), cv2.IMREAD_COLOR)
         assert image.shape == (CROP_SIZE, CROP_SIZE, 3)
         blue, green, strong = (image[..., channel].astype(int) for channel in range(3))
         red.append(int(((strong > 200) & (green < 120) & (blue < 120)).sum()))
     assert red[0] > red[1] + 300  # the detection is drawn on the baseline's side alone
-    assert len(_crops(tmp_path, missed=1)[0]) == 2
+
+
+def test_a_long_list_is_cut_and_says_so(tmp_path: Path) -> None:
+    comparison, sides, data = _compared(tmp_path)
+    heads = comparison.differences[0].changes
+    many = replace(heads, newly_missed=heads.newly_missed * 10)
+    longer = replace(comparison, differences=(replace(comparison.differences[0], changes=many),))
+    part = cut_gallery(longer, sides, data, most=12)[0]
+    assert (part.total, len(part.crops)) == (20, 12)
+    assert "12 of 20 shown" in report_page(replace(a_report(), evidence=longer), (part,))
 
 
 def test_a_picture_that_went_away_leaves_no_crop(tmp_path: Path) -> None:
-    crops, data = _crops(tmp_path)
+    comparison, sides, data = _compared(tmp_path)
     (tmp_path / "道路1.png").unlink()
-    found = Predictions(
-        (Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64)),) * 3, (0, 1, 2)
-    )
-    left = cut_crops(HEADS, found, found, data, no_helmet_labels=(1,))  # type: ignore[arg-type]
-    assert [crop.picture for crop in left] == ["道路0.png", "道路2.png"]
-    assert len(crops) == 3
+    missed, _ = cut_gallery(comparison, sides, data)
+    assert (missed.total, [crop.picture for crop in missed.crops]) == (2, ["道路0.png"])
 
 
 def test_a_window_stays_inside_the_picture() -> None:

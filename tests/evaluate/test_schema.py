@@ -10,7 +10,7 @@ import pytest
 
 from helmlite.evaluate.comparison import Contender, compare
 from helmlite.evaluate.comparison_files import comparison_json
-from helmlite.evaluate.report import Measured
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.schema import report_schema
 from written_data import make_random
 

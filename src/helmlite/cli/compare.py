@@ -15,11 +15,10 @@ if TYPE_CHECKING:
     from helmlite.detections import Detections, Image, Predictor
     from helmlite.evaluate.accuracy import Predictions
     from helmlite.evaluate.comparison import Contender
-    from helmlite.evaluate.report import Measured
+    from helmlite.evaluate.measured import Measured
     from helmlite.evaluate.robustness import WorsePredictions
 
 _TIMED_PICTURES, _WARMUP = 8, 5
-MISTAKES_NAME = "label-mistakes.csv"
 _SAYS_NOTHING = ("bundle", "model.onnx", "weights", "best.pt", "last.pt", "best.onnx", "/", "..")
 
 
@@ -66,9 +65,10 @@ def compare_models(
     from helmlite.cli.leaks import said_of_pictures
     from helmlite.data.load import load_dataset
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
-    from helmlite.evaluate.causes.label_mistakes import find_label_mistakes, write_label_mistakes
+    from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME, write_label_mistakes
     from helmlite.evaluate.comparison import compare
     from helmlite.evaluate.comparison_files import write_comparison
+    from helmlite.evaluate.pages.gallery import cut_gallery
     from helmlite.evaluate.pages.terminal import show_comparison
     from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.thresholds import parse_rule
@@ -109,9 +109,9 @@ def compare_models(
         named_results = zip(contenders, found.models, strict=True)
         shown = {item.measured.name: (item.reported, model.thresholds) for item, model in named_results}
         table = pictures_csv(shown, pictures[0])
-        mistakes = find_label_mistakes([item.reported for item in contenders], pictures[0])
-        write_label_mistakes(mistakes, _made(out) / MISTAKES_NAME)
-        print(f"written to {write_comparison(found, out, table)}")
+        write_label_mistakes(found.label_mistakes, _made(out) / MISTAKES_NAME)
+        gallery = cut_gallery(found, [item.reported for item in contenders], pictures[0])
+        print(f"written to {write_comparison(found, out, table, gallery)}")
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _own_thresholds(model: OpenedModel, mapping: Mapping[int, int], count: int) 
 
 
 def _measured(name: str, model: OpenedModel) -> Measured:
-    from helmlite.evaluate.report import Measured
+    from helmlite.evaluate.measured import Measured
     from helmlite.runtime.bundle import BundlePredictor
 
     size = model.predict.size_bytes if isinstance(model.predict, BundlePredictor) and model.is_artifact else None
@@ -313,14 +313,16 @@ def _tuning_split(data: Path, split: str) -> str:
 
 def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     """Raises ValueError where the folder holds anything but an older comparison, or lies in a model."""
+    from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME
     from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.pages.gallery import GALLERY_NAME
     from helmlite.evaluate.pictures import CSV_NAME
     from helmlite.files import keep_out_of
 
     keep_out_of(models, folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out wants a folder; {folder} is a file.")
-    known = {CSV_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
+    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
     if folder.is_dir() and (others := sorted(item.name for item in folder.iterdir() if item.name not in known)):
         raise ValueError(f"{folder} holds other things ({others[0]}); give --out a new or empty folder.")
 

@@ -29,6 +29,7 @@ def report(
 
     from helmlite.evaluate import comparison_files, report_files
     from helmlite.evaluate.pages.comparison_page import comparison_page
+    from helmlite.evaluate.pages.gallery import read_gallery
     from helmlite.evaluate.pages.markdown import comparison_markdown, report_markdown
     from helmlite.evaluate.pages.run_page import report_page
     from helmlite.evaluate.schema import report_schema
@@ -48,13 +49,13 @@ def report(
     place = page or folder / (report_files.PAGE_NAME if is_run else comparison_files.PAGE_NAME)
     if not markdown:
         claim_file(place, "--page", _is_our_page)
+    gallery = () if no_crops or markdown else read_gallery(folder)
     if is_run:
         told = report_files.read_report(folder)
-        gallery = () if no_crops or markdown else report_files.read_gallery(folder)
         text = report_markdown(told) if markdown else report_page(told, gallery)
     else:
         compared = comparison_files.read_comparison(folder)
-        text = comparison_markdown(compared) if markdown else comparison_page(compared)
+        text = comparison_markdown(compared) if markdown else comparison_page(compared, gallery)
     if markdown:
         print(text, end="")
         return

@@ -18,13 +18,17 @@ from helmlite.data.load import class_mapping
 from helmlite.data.roles import Class, labels_of_role
 from helmlite.detections import Detections, Predictor
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
+from helmlite.evaluate.causes.causes import ErrorCauses, explain_errors
+from helmlite.evaluate.causes.disagreements import ChangeCauses, explain_changes
+from helmlite.evaluate.causes.label_mistakes import LabelMistakes, find_label_mistakes
 from helmlite.evaluate.diagnosis.diagnosis import Diagnosis, diagnose
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.findings.faults import Faults, find_faults
 from helmlite.evaluate.findings.leaks import Leak, OwnPictures
 from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
-from helmlite.evaluate.report import DataUsed, Measured
+from helmlite.evaluate.influence import Influence, most_influential
+from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
 from helmlite.evaluate.statistics.intervals import percentile_interval
 from helmlite.evaluate.statistics.resampling import (
@@ -81,21 +85,32 @@ class ComparedModel:
     as_carried:     bare heads at the threshold that the model carries itself; None where it carries none
     with_the_firsts: bare heads if the first model's threshold were kept: what not choosing anew would cost
     robustness:      accuracy in bad conditions, at the chosen thresholds; None where it was not asked
+    causes:          every missed head and false alarm at these thresholds, and what is known about why
     """
 
     measured: Measured
     thresholds: Thresholds
     diagnosis: Diagnosis
+    causes: ErrorCauses
     at_own_level: OperatingResult | None = None
     as_carried: OperatingResult | None = None
     with_the_firsts: OperatingResult | None = None
     robustness: Robustness | None = None
+
+    def thresholds_at_level(self, no_helmet_labels: Sequence[int]) -> tuple[float, ...]:
+        """A score for each class: the chosen ones, and of no_helmet that of the common number of false alarms."""
+        if self.at_own_level is None:
+            return self.thresholds.by_class
+        level = self.at_own_level.threshold
+        return tuple(level if n in no_helmet_labels else score for n, score in enumerate(self.thresholds.by_class))
 
 
 @dataclass(frozen=True)
 class Difference:
     """A model against the first, in points, positive for a loss; None where it is unknown.
 
+    changes:    heads that only one of the two finds, at equal false alarms of no_helmet, and what goes with it
+    influence:  the pictures that mAP50-95's difference hangs on, the strongest first
     robustness: whether it loses more than the first in bad conditions; None where that was not asked
     says: every difference in a sentence that calls nothing a loss or a gain that may be chance
     faults: what is wrong with it that the first does right, as `findings.words` says it
@@ -107,6 +122,8 @@ class Difference:
     recall_loss_points: float | None
     recall_loss_ci95: tuple[float, float] | None
     heads: HeadChanges | None
+    changes: ChangeCauses
+    influence: tuple[Influence, ...] = ()
     robustness: RobustnessComparison | None = None
     says: tuple[str, ...] = ()
     faults: Faults = field(default_factory=Faults)
@@ -118,6 +135,7 @@ class Comparison:
 
     alarms_per_100: false alarms of no_helmet for every 100 tuning pictures that each model is allowed; None without
                     the role, or where no such head is ever found
+    label_mistakes: labels that all models together contradict
     tuned_on:       split that thresholds were chosen on: the reported one itself where there is no other
     leaks:          reported pictures that look like pictures of the data's own train split
     own_pictures:   models whose provenance says that they were made with the reported pictures themselves
@@ -127,6 +145,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     data: tuple[DataUsed, ...]
     resolution: Resolution
+    label_mistakes: LabelMistakes
     alarms_per_100: float | None
     tuned_on: str
     remarks: tuple[str, ...] = ()
@@ -212,6 +231,7 @@ def compare(
             (models[0], model),
             (seen[0], matches),
             (points[0], point),
+            (models[0].thresholds_at_level(labels), model.thresholds_at_level(labels)),
             reported,
             seed,
         )
@@ -224,6 +244,7 @@ def compare(
         data=(data_used(reported, first.reported, "reported"),)
         + (() if same else (data_used(tuning, first.tuning, "thresholds"),)),
         resolution=resolvable_loss(first.reported, reported, seed),
+        label_mistakes=find_label_mistakes([item.reported for item in contenders], reported),
         alarms_per_100=level,
         tuned_on=tuning.split,
         remarks=(
@@ -311,6 +332,7 @@ def _model(
         measured=row,
         thresholds=thresholds,
         diagnosis=diagnose(item.reported, reported, thresholds.by_class),
+        causes=explain_errors(item.reported, reported, thresholds.by_class),
         at_own_level=at_level,
         as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
         with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),
@@ -341,6 +363,7 @@ def _difference(
     models: tuple[ComparedModel, ComparedModel],
     matches: tuple[Matches, Matches],
     points: tuple[float | None, float | None],
+    by_class: tuple[tuple[float, ...], tuple[float, ...]],
     dataset: Dataset,
     seed: int,
 ) -> Difference:
@@ -363,9 +386,18 @@ def _difference(
         says.append(worse.in_words())
     thresholds = models[0].thresholds.by_class, models[1].thresholds.by_class
     asked = item.predict if _has_fallen(loss, interval) else None
-    faults = find_faults(first.reported, item.reported, dataset, thresholds, seed, asked)
     return Difference(
-        item.measured.name, loss, interval, recall_loss, recall_interval, heads, worse, tuple(says), faults
+        item.measured.name,
+        loss,
+        interval,
+        recall_loss,
+        recall_interval,
+        heads,
+        changes=explain_changes(first.reported, item.reported, dataset, *by_class),
+        influence=most_influential(first.reported, item.reported, dataset),
+        robustness=worse,
+        says=tuple(says),
+        faults=find_faults(first.reported, item.reported, dataset, thresholds, seed, asked),
     )
 
 

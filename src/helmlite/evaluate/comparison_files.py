@@ -1,5 +1,5 @@
 """A comparison in a folder: `comparison.json` for programs, `comparison.html` for people, `comparison.md` for a pull
-request, and `pictures.csv` with what each model did on each picture.
+request, `pictures.csv` with what each model did on each picture, and `gallery.json`, the crops of the page.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.pages.comparison_page import comparison_page
+from helmlite.evaluate.pages.gallery import GalleryPart, write_gallery
 from helmlite.evaluate.pages.markdown import comparison_markdown
 from helmlite.evaluate.pictures import CSV_NAME
 from helmlite.evaluate.plain import from_plain, to_plain
@@ -19,10 +20,14 @@ JSON_NAME, PAGE_NAME, MARKDOWN_NAME = "comparison.json", "comparison.html", "com
 FORMAT_VERSION = 1
 
 
-def write_comparison(comparison: Comparison, folder: Path, pictures: str | None = None) -> Path:
+def write_comparison(
+    comparison: Comparison, folder: Path, pictures: str | None = None, gallery: tuple[GalleryPart, ...] = ()
+) -> Path:
     """Writes the files into `folder`, which is made, and gives the page's path.  Raises OSError.
 
     pictures: the text of `pictures.csv` (`pictures.pictures_csv`); None leaves that file as it is
+    gallery:  crops of what is listed (`gallery.cut_gallery`).  They show real people: leave it empty where the page is
+              to be passed on.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False, allow_nan=False)
@@ -30,7 +35,8 @@ def write_comparison(comparison: Comparison, folder: Path, pictures: str | None 
     write_whole(folder / MARKDOWN_NAME, comparison_markdown(comparison))
     if pictures is not None:
         write_whole(folder / CSV_NAME, pictures)
-    write_whole(folder / PAGE_NAME, comparison_page(comparison))
+    write_gallery(gallery, folder)
+    write_whole(folder / PAGE_NAME, comparison_page(comparison, gallery))
     return folder / PAGE_NAME
 
 

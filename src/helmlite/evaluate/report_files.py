@@ -7,42 +7,36 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from helmlite.evaluate.pages.gallery import Crop
+from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME
+from helmlite.evaluate.pages.gallery import GALLERY_NAME, GalleryPart, write_gallery
 from helmlite.evaluate.pages.markdown import report_markdown
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pictures import CSV_NAME
-from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.report import RunReport, report_from_json, report_json
 from helmlite.files import read_json, write_whole
 
-JSON_NAME, PAGE_NAME, MARKDOWN_NAME, GALLERY_NAME = "report.json", "report.html", "report.md", "gallery.json"
-REPORT_NAMES = (JSON_NAME, PAGE_NAME, MARKDOWN_NAME, GALLERY_NAME, CSV_NAME)
+JSON_NAME, PAGE_NAME, MARKDOWN_NAME = "report.json", "report.html", "report.md"
+REPORT_NAMES = (JSON_NAME, PAGE_NAME, MARKDOWN_NAME, GALLERY_NAME, CSV_NAME, MISTAKES_NAME)
 
 
-def write_report(report: RunReport, folder: Path, gallery: tuple[Crop, ...] = (), pictures: str | None = None) -> Path:
+def write_report(
+    report: RunReport, folder: Path, gallery: tuple[GalleryPart, ...] = (), pictures: str | None = None
+) -> Path:
     """Writes the files into `folder` and gives the page's path.  Raises OSError.
 
-    gallery:  crops of heads newly missed and newly found (`gallery.cut_crops`).  They show real people: leave it
-              empty where the page is to be passed on.
+    gallery:  crops of what the comparison lists (`gallery.cut_gallery`).  They show real people: leave it empty where
+              the page is to be passed on.
     pictures: the text of `pictures.csv` (`pictures.pictures_csv`); None writes no such file
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder / JSON_NAME, _json(report_json(report), indent=2))
+    text = json.dumps(report_json(report), indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / JSON_NAME, text + "\n")
     write_whole(folder / MARKDOWN_NAME, report_markdown(report))
-    write_whole(folder / GALLERY_NAME, _json(to_plain(gallery)))
+    write_gallery(gallery, folder)
     if pictures is not None:
         write_whole(folder / CSV_NAME, pictures)
     write_whole(folder / PAGE_NAME, report_page(report, gallery))
     return folder / PAGE_NAME
-
-
-def read_gallery(run: Path) -> tuple[Crop, ...]:
-    """The crops of a run's page; none where the run kept none.  Raises OSError, ValueError where they are damaged."""
-    file = run / GALLERY_NAME
-    if not file.is_file():
-        return ()
-    crops = read_json(file, list, "remove it, and the page comes without pictures")
-    return tuple(from_plain(Crop, item, str(file)) for item in crops)
 
 
 def read_report(path: Path) -> RunReport:
@@ -53,7 +47,3 @@ def read_report(path: Path) -> RunReport:
         return report_from_json(values)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
-
-
-def _json(values: object, indent: int | None = None) -> str:
-    return json.dumps(values, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"

@@ -23,6 +23,8 @@ from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
 from helmlite.detector.detector import Log
 from helmlite.detector.zoo import MODELS
+from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME, write_label_mistakes
+from helmlite.evaluate.comparison import Comparison, Contender, compare
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
@@ -36,9 +38,10 @@ from helmlite.evaluate.gate import (
     judge,
     operating_point,
 )
-from helmlite.evaluate.pages.gallery import Crop, cut_crops
+from helmlite.evaluate.measured import DataUsed, Measured
+from helmlite.evaluate.pages.gallery import cut_gallery
 from helmlite.evaluate.pictures import pictures_csv
-from helmlite.evaluate.report import DataUsed, Measured, RunReport, verdict_line
+from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.statistics.resolution import resolvable_loss
@@ -117,7 +120,10 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     before, after = seen[baseline.name], seen[result.name]
     both = {baseline.name: before, result.name: after}
     pictures = {name: (found.test, _thresholds(prepared, found)) for name, found in both.items()}
-    gallery = _gallery(prepared, report, before, after)
+    evidence = _evidence(prepared, report, before, after)
+    gallery = cut_gallery(evidence, [before.test, after.test], prepared.test)
+    write_label_mistakes(evidence.label_mistakes, settings.out / MISTAKES_NAME)
+    report = replace(report, evidence=evidence)
     write_report(report, settings.out, gallery, pictures_csv(pictures, prepared.test))
     return report
 
@@ -313,11 +319,11 @@ def _operating_point(prepared: Prepared, before: Seen, after: Seen) -> Operating
     return operating_point(*(match_class(item.val, prepared.val, labels) for item in (before, after)))
 
 
-def _gallery(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> tuple[Crop, ...]:
-    if report.heads is None:
-        return ()
-    labels = labels_of_role(prepared.test.classes, "no_helmet")
-    return cut_crops(report.heads, before.test, after.test, prepared.test, labels)
+def _evidence(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> Comparison:
+    """Baseline and result side by side: kinds of errors, causes, thresholds, what the verdict hangs on."""
+    rows = ((report.baseline, before), (report.result, after))
+    sides = [Contender(row, found.test, found.val) for row, found in rows]
+    return compare(sides, prepared.test, prepared.val, prepared.settings.thresholds, prepared.settings.seed)
 
 
 def _thresholds(prepared: Prepared, seen: Seen) -> Thresholds:

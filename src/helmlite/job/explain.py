@@ -12,7 +12,8 @@ from helmlite.compress.checkpoint import load_checkpoint
 from helmlite.compress.describe import described
 from helmlite.compress.recipe import step_folders, step_provenance
 from helmlite.detector.detector import Detector
-from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import JSON_NAME, read_report
 
 

@@ -15,7 +15,7 @@ from helmlite.detections import Detections, no_detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.causes.causes import ErrorCauses, explain_errors
 from helmlite.evaluate.causes.disagreements import explain_changes
-from helmlite.evaluate.pages.gallery import CROP_SIZE, ListedBox, cut_listed
+from helmlite.evaluate.pages.crops import CROP_SIZE, ListedBox, cut_listed
 from helmlite.evaluate.plain import from_plain, to_plain
 
 HALF = (0.5, 0.5)

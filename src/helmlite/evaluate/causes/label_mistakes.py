@@ -57,6 +57,7 @@ GHOST_PEERS = 0.8  # of the heads alike get more: where fewer do, one that is no
 SILENT_IOU = 0.3  # with no labelled box of any class more: looser than a match, since a loose label is a label too
 SILENT_COVER = 0.5  # nor does half of the smaller of the two lie in the other: a face within a head is that head
 FORMATS = (".csv", ".json")
+MISTAKES_NAME = "label-mistakes.csv"  # beside a report
 _COLUMNS = ("picture", "kind", "sure", "labelled", "suggested", "left", "top", "right", "bottom", "box", "says")
 
 

@@ -6,33 +6,29 @@ from collections.abc import Sequence
 from html import escape
 
 from helmlite.evaluate import figures
-from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, OperatingResult
-from helmlite.evaluate.diagnosis.heights import HeightBand
-from helmlite.evaluate.diagnosis.tide import KINDS
-from helmlite.evaluate.findings.words import in_words
+from helmlite.evaluate.comparison import Comparison, Difference
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages.evidence import evidence_sections, name_cells
+from helmlite.evaluate.pages.findings_card import findings_card, not_looked_for
+from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
-from helmlite.evaluate.pages.robustness_plot import robustness_plot
-from helmlite.evaluate.report import Measured
 
 COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
 
 _LONGEST_LABEL = 20  # letters
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = ()) -> str:
     """The whole page as text.  Every word that comes from outside is escaped."""
     names = " · ".join(item.measured.name for item in comparison.models)
     sections = [
         _header(comparison),
-        _findings(comparison),
+        findings_card(comparison),
         _differences(comparison),
         _models(comparison),
         _classes(comparison),
-        _errors(comparison),
-        _heights(comparison),
-        _thresholds(comparison),
-        _conditions(comparison),
+        *evidence_sections(comparison, gallery),
         _notes(comparison),
         _provenance(comparison),
     ]
@@ -79,23 +75,6 @@ def _proven(difference: Difference) -> str:
 def sentences_of(comparison: Comparison) -> list[tuple[str, str]]:
     """(model, what its difference from the first is) in order."""
     return [(item.name, sentence) for item in comparison.differences for sentence in item.says]
-
-
-def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
-    """(model, what is wrong with it) for each fault, after ("", what is wrong with the pictures) for each leak."""
-    first = comparison.models[0].measured.name
-    of_pictures = [("", in_words(item)) for item in (*comparison.own_pictures, *comparison.leaks)]
-    return of_pictures + [
-        (item.name, in_words(fault, first)) for item in comparison.differences for fault in item.faults.found()
-    ]
-
-
-def _findings(comparison: Comparison) -> str:
-    found = "".join(
-        f"<li>{f'<b>{escape(name)}</b> ' if name else ''}{escape(sentence)}</li>"
-        for name, sentence in findings_of(comparison)
-    )
-    return section("Findings", f'<ul class="checks findings">{found}</ul>') if found else ""
 
 
 def _header(comparison: Comparison) -> str:
@@ -200,118 +179,10 @@ def _classes(comparison: Comparison) -> str:
     for size in models[0].by_size:
         cells = "".join(f"<td>{shown(figures.points(model.by_size.get(size)))}</td>" for model in models)
         rows.append(f"<tr><td>{escape(size)} boxes</td><td></td>{cells}</tr>")
-    head = f"<tr><th>AP50-95, points</th><th>boxes</th>{_names(comparison)}</tr>"
+    head = f"<tr><th>AP50-95, points</th><th>boxes</th>{name_cells(comparison)}</tr>"
     table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
     lead = "Sizes as in COCO: small below 32², large above 96² pixels of the original picture."
     return section("Each class and size", table, lead)
-
-
-def _errors(comparison: Comparison) -> str:
-    found = [item.diagnosis for item in comparison.models]
-    rows = []
-    for number, kind in enumerate(found[0].errors.kinds):
-        cells = "".join(
-            f"<td>{shown(_points(side.errors.kinds[number].loss_points))}"
-            f"<small>{side.shown_errors.kinds[number].count} shown</small></td>"
-            for side in found
-        )
-        rows.append(f"<tr><td>{escape(KINDS[kind.kind])}<small>{escape(kind.kind)}</small></td>{cells}</tr>")
-    rows.append(
-        "<tr><td>scores off by<small>expected calibration error</small></td>"
-        f"{''.join(f'<td>{shown(figures.share(side.calibration.ece))}</td>' for side in found)}</tr>"
-    )
-    head = f"<tr><th>kind of error</th>{_names(comparison)}</tr>"
-    table = f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>'
-    lead = (
-        "Points of AP50 that each kind costs over all detections (TIDE, Bolya 2020), and below them how many of the "
-        "kind a device would show at the thresholds chosen for it. The last row: how far scores are from the share of "
-        "right detections."
-    )
-    return section("Kinds of errors", table, lead)
-
-
-def _heights(comparison: Comparison) -> str:
-    bands = [item.diagnosis.by_height for item in comparison.models]
-    rows = []
-    for number, band in enumerate(bands[0]):
-        cells = "".join(
-            f"<td>{shown(figures.points(side[number].ap50))}<small>{_recalls(side[number])}</small></td>"
-            for side in bands
-        )
-        rows.append(f"<tr><td>{band.in_words()}</td><td>{band.boxes}</td>{cells}</tr>")
-    head = f"<tr><th>height of the head</th><th>boxes</th>{_names(comparison)}</tr>"
-    lead = (
-        "AP50 by height in pixels of the original picture, and the recall of each class at its threshold; unknown "
-        "where fewer than 10 boxes are labelled."
-    )
-    return section("By head height", f'<div class="scroll"><table>{head}{"".join(rows)}</table></div>', lead)
-
-
-def _recalls(band: HeightBand) -> str:
-    return ", ".join(f"{escape(item.name)} {figures.share(item.recall)}" for item in band.per_class)
-
-
-def _names(comparison: Comparison) -> str:
-    return "".join(f"<th>{escape(item.measured.name)}</th>" for item in comparison.models)
-
-
-def _points(value: float | None) -> str:
-    return figures.UNKNOWN if value is None else f"{value:.1f}"
-
-
-def _thresholds(comparison: Comparison) -> str:
-    names = [item.name for item in comparison.models[0].measured.per_class]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    rows = "".join(
-        f"<tr><td>{escape(item.measured.name)}</td>"
-        f"{''.join(f'<td>{score:.3f}</td>' for score in item.thresholds.by_class)}</tr>"
-        for item in comparison.models
-    )
-    chosen = f'<div class="scroll"><table><tr><th>model</th>{head}</tr>{rows}</table></div>'
-    kept = "".join(_kept(item, number == 0) for number, item in enumerate(comparison.models))
-    parts = [chosen]
-    if any(item.at_own_level for item in comparison.models):
-        first = escape(comparison.models[0].measured.name)
-        head = (
-            "<tr><th>model</th><th>at equal false alarms</th><th>at the threshold<br>that it carries</th>"
-            f"<th>if the threshold of<br>{first} were kept</th></tr>"
-        )
-        parts.append("<h3>Bare heads at each threshold, on the reported pictures</h3>")
-        parts.append(f'<div class="scroll"><table>{head}{kept}</table></div>')
-    return section("Thresholds", "".join(parts), f"Chosen by {comparison.models[0].thresholds.rule}.")
-
-
-def _kept(item: ComparedModel, is_first: bool) -> str:
-    cells = (item.at_own_level, item.as_carried, None if is_first else item.with_the_firsts)
-    return f"<tr><td>{escape(item.measured.name)}</td>{''.join(f'<td>{_operating(cell)}</td>' for cell in cells)}</tr>"
-
-
-def _operating(result: OperatingResult | None) -> str:
-    if result is None:
-        return "–"
-    return (
-        f"{shown(figures.share(result.recall))} found<small>{result.alarms_per_100:.1f} false alarms per 100 at "
-        f"{result.threshold:.3f}</small>"
-    )
-
-
-def _conditions(comparison: Comparison) -> str:
-    before = comparison.models[0].robustness
-    parts = []
-    for model, difference in zip(comparison.models[1:], comparison.differences, strict=True):
-        if before is not None and model.robustness is not None and difference.robustness is not None:
-            plotted = robustness_plot(before, model.robustness, difference.robustness)
-            parts.append(
-                f"<h3>{escape(difference.name)}</h3><p>{escape(difference.robustness.in_words())}</p>"
-                f'<div class="plot">{plotted}</div>'
-            )
-    if not parts:
-        return ""
-    lead = (
-        "The reported pictures made worse by formulas: stand-ins for real bad pictures, not a forecast. Input is "
-        f"{comparison.models[0].measured.name}, result the model named above each plot."
-    )
-    return section("In bad conditions", "".join(parts), lead)
 
 
 def _notes(comparison: Comparison) -> str:
@@ -320,8 +191,7 @@ def _notes(comparison: Comparison) -> str:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What a reader must bear in mind, and which faults could not be looked for."""
-    unsaid = [f"{item.name}: {in_words(one)}" for item in comparison.differences for one in item.faults.unsaid]
-    return [comparison.resolution.in_words(), *comparison.remarks, *unsaid]
+    return [comparison.resolution.in_words(), *comparison.remarks, *not_looked_for(comparison)]
 
 
 def pictures_in_words(comparison: Comparison) -> str:

@@ -1,237 +1,107 @@
-"""Crops of heads and false alarms as each detector sees them: of those lost and won, and of any list of boxes."""
+"""Which places are worth a look, as crops side by side: heads lost and won, false alarms, labels that may be wrong.
+
+Heads lost and won come in the order of disagreement, bare heads before all others: a score that fell from 0.9 to
+nothing says more than one that slipped below its threshold.
+"""
 
 from __future__ import annotations
 
-import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from helmlite.data.dataset import Dataset, UnreadableImageError
-from helmlite.detections import Detections, Image
+from helmlite.data.dataset import Dataset
+from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import Predictions
-from helmlite.evaluate.diagnosis.error_kinds import check_thresholds
-from helmlite.evaluate.errors import Head, HeadChanges
+from helmlite.evaluate.causes.causes import ErrorCauses
+from helmlite.evaluate.causes.disagreements import ChangedHead
+from helmlite.evaluate.comparison import Comparison
+from helmlite.evaluate.pages.crops import ListedBox, ListedCrop, cut_listed
+from helmlite.evaluate.plain import from_plain, to_plain
+from helmlite.files import read_json, write_whole
 
-NEWLY_MISSED, NEWLY_FOUND = "newly missed", "newly found"
-CROP_SIZE = 240  # side of a crop in the page, pixels
-_CONTEXT = 2.6  # the crop's side, in sides of the head
-_SMALLEST_WINDOW = 48  # pixels of the picture, so that a tiny head keeps its surroundings
-_JPEG_QUALITY = 82
-_TRUTH, _NO_HELMET, _OTHER = (255, 255, 255), (240, 72, 62), (64, 170, 255)  # RGB
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One head, cut out of its picture.
-
-    change: `newly missed` or `newly found`
-    baseline_jpeg, result_jpeg: the same crop with each side's detections above its threshold drawn, base64
-    head_pixels: the longer side of the head in the picture
-    """
-
-    change: str
-    picture: str
-    head_pixels: int
-    baseline_jpeg: str
-    result_jpeg: str
+NEWLY_MISSED, NEWLY_FOUND = "heads newly missed", "heads newly found"
+FALSE_ALARMS, DOUBTFUL_LABELS = "false alarms", "labels to look at"
+GALLERY_NAME = "gallery.json"  # beside the page, so that it can be made again
+MOST_CROPS = 24  # of a part; fewer of each where there are several models
 
 
 @dataclass(frozen=True)
-class ListedBox:
-    """A place to cut out: a missed head, a false alarm, a label to look at.
+class GalleryPart:
+    """One list of places.
 
-    picture:  index in the data set
-    box_xyxy: pixels of the picture
-    says:     goes below the crop
+    kind:  what they are: NEWLY_MISSED, NEWLY_FOUND, FALSE_ALARMS, DOUBTFUL_LABELS
+    sides: names of the detectors, from left to right, as in each crop's `jpegs`
+    total: how many there are, more than `crops` where the list was cut
     """
 
-    picture: int
-    box_xyxy: tuple[float, float, float, float]
-    says: str
+    kind: str
+    sides: tuple[str, ...]
+    total: int
+    crops: tuple[ListedCrop, ...]
 
 
-@dataclass(frozen=True)
-class ListedCrop:
-    """One listed box, cut out of its picture.
+def cut_gallery(
+    comparison: Comparison, reported: Sequence[Predictions], dataset: Dataset, most: int = MOST_CROPS
+) -> tuple[GalleryPart, ...]:
+    """The parts that hold something.  Pictures are read one after another; one that has gone leaves its crop out.
 
-    number:     its place in the list, from 0
-    picture:    file name
-    box_pixels: the longer side of the box in the picture
-    says:       as listed
-    jpegs:      one for each detector, base64: its detections above its thresholds drawn
+    reported: what each model of the comparison found in the reported pictures, in its order
+    most:     crops of a part
     """
+    models, bare = comparison.models, labels_of_role(dataset.classes, "no_helmet")
+    limit = max(most // max(len(comparison.differences), 1), 6)
+    parts: list[GalleryPart] = []
 
-    number: int
-    picture: str
-    box_pixels: int
-    says: str
-    jpegs: tuple[str, ...]
+    def cut(kind: str, numbers: Sequence[int], listed: Sequence[ListedBox], equal_alarms: bool) -> None:
+        sides = [reported[number] for number in numbers]
+        chosen = [models[number] for number in numbers]
+        thresholds = [m.thresholds_at_level(bare) if equal_alarms else m.thresholds.by_class for m in chosen]
+        crops = cut_listed(listed, sides, thresholds, dataset, bare, limit)
+        if listed:
+            parts.append(GalleryPart(kind, tuple(models[n].measured.name for n in numbers), len(listed), crops))
 
-
-def cut_listed(
-    listed: Sequence[ListedBox],
-    sides: Sequence[Predictions],
-    thresholds: Sequence[Sequence[float]],
-    dataset: Dataset,
-    no_helmet_labels: Sequence[int],
-    limit: int = 24,
-) -> tuple[ListedCrop, ...]:
-    """Crops of at most `limit` of these boxes, in their order.  Pictures are read one after another.
-
-    sides:      what each detector found in the data set
-    thresholds: for each detector a score for each class; a detection is drawn from it on
-
-    Every labelled box is white and dashed, detections of the no_helmet class are red, all others blue.  A picture
-    that cannot be read any more leaves its crop out.
-    Raises ValueError where detectors and thresholds do not fit, or a box lies in a picture that was not evaluated.
-    """
-    if len(sides) != len(thresholds):
-        raise ValueError(f"{len(thresholds)} lists of thresholds do not fit {len(sides)} detectors.")
-    for by_class in thresholds:
-        check_thresholds(by_class, dataset)
-    limits = [np.asarray(by_class, dtype=np.float64) for by_class in thresholds]
-    crops: list[ListedCrop] = []
-    for number, item in enumerate(listed):
-        if len(crops) == limit:
-            break
-        found = [_seen(side, item.picture) for side in sides]
-        shown = [side[side.scores >= least[side.labels]] for side, least in zip(found, limits, strict=True)]
-        sample = dataset[item.picture]
-        box = np.array(item.box_xyxy, dtype=np.float32)
-        try:
-            image = sample.read_image()
-        except UnreadableImageError:  # it was readable when it was evaluated, so it went since
-            continue
-        jpegs = tuple(_draw(image, box, sample.boxes_xyxy, side, no_helmet_labels) for side in shown)
-        crops.append(ListedCrop(number, sample.image_path.name, _longest(box), item.says, jpegs))
-    return tuple(crops)
+    bare_names = {dataset.classes[label].name for label in bare}
+    for number, item in enumerate(comparison.differences, start=1):
+        cut(NEWLY_MISSED, (0, number), _changed(item.changes.newly_missed, bare_names), equal_alarms=True)
+        cut(NEWLY_FOUND, (0, number), _changed(item.changes.newly_found, bare_names), equal_alarms=True)
+        cut(FALSE_ALARMS, (0, number), _alarms(models[number].causes), equal_alarms=False)
+    if not comparison.differences:
+        cut(FALSE_ALARMS, (0,), _alarms(models[0].causes), equal_alarms=False)
+    doubtful = [
+        ListedBox(found.picture_index, found.box_xyxy, found.says) for found in comparison.label_mistakes.candidates
+    ]
+    cut(DOUBTFUL_LABELS, sorted({0, len(models) - 1}), doubtful, equal_alarms=False)
+    return tuple(parts)
 
 
-def cut_crops(
-    changes: HeadChanges,
-    baseline: Predictions,
-    result: Predictions,
-    dataset: Dataset,
-    no_helmet_labels: Sequence[int],
-    limit: int = 12,
-) -> tuple[Crop, ...]:
-    """Crops of at most `limit` heads newly missed and as many newly found, the largest heads first.
-
-    The labelled head is white and dashed, detections of the no_helmet class are red, all others blue.
-    """
-    crops: list[Crop] = []
-    for change, heads in ((NEWLY_MISSED, changes.newly_missed), (NEWLY_FOUND, changes.newly_found)):
-        for head in _largest_first(heads, dataset)[:limit]:
-            found = [
-                _seen(side, head.picture).above(threshold)
-                for side, threshold in (
-                    (baseline, changes.baseline_threshold),
-                    (result, changes.candidate_threshold),
-                )
-            ]
-            try:
-                crops.append(_crop(change, head, dataset, found, no_helmet_labels))
-            except UnreadableImageError:  # it was readable when it was evaluated, so it went since
-                continue
-    return tuple(crops)
+def write_gallery(gallery: Sequence[GalleryPart], folder: Path) -> None:
+    """Keeps the crops in `folder`.  Raises OSError."""
+    write_whole(folder / GALLERY_NAME, json.dumps(to_plain(gallery), ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _crop(
-    change: str, head: Head, dataset: Dataset, found: Sequence[Detections], no_helmet_labels: Sequence[int]
-) -> Crop:
-    sample = dataset[head.picture]
-    image, box = sample.read_image(), sample.boxes_xyxy[head.box]
-    jpegs = [_draw(image, box, box[None], detections, no_helmet_labels) for detections in found]
-    return Crop(change, sample.image_path.name, _longest(box), jpegs[0], jpegs[1])
+def read_gallery(folder: Path) -> tuple[GalleryPart, ...]:
+    """The crops that are kept in `folder`; none where none were.  Raises OSError, ValueError where they are damaged."""
+    file = folder / GALLERY_NAME
+    if not file.is_file():
+        return ()
+    parts = read_json(file, list, "remove it, and the page comes without pictures")
+    return tuple(from_plain(GalleryPart, item, str(file)) for item in parts)
 
 
-def _draw(
-    image: Image,
-    box_xyxy: NDArray[np.float32],
-    labelled_xyxy: NDArray[np.float32],
-    detections: Detections,
-    no_helmet_labels: Sequence[int],
-) -> str:
-    """The crop around a box with labelled boxes, (G, 4), and detections drawn, as a base64 JPEG."""
-    drawn, corner, scale = cut_window(image, box_xyxy)
-    for labelled in labelled_xyxy:
-        _dashed(drawn, (labelled.reshape(2, 2) - corner) * scale)
-    for detection, score, label in zip(detections.boxes_xyxy, detections.scores, detections.labels):
-        colour = _NO_HELMET if label in no_helmet_labels else _OTHER
-        _labelled_box(drawn, (detection.reshape(2, 2) - corner) * scale, float(score), colour)
-    return _jpeg(drawn)
+def _changed(heads: Sequence[ChangedHead], bare_names: set[str]) -> list[ListedBox]:
+    """In the order of disagreement, bare heads first."""
+    ordered = sorted(heads, key=lambda item: item.missed.class_name not in bare_names)
+    return [ListedBox(item.missed.head.picture, item.missed.box_xyxy, _in_words(item)) for item in ordered]
 
 
-def _longest(box: NDArray[np.float32]) -> int:
-    return round(float(max(box[2] - box[0], box[3] - box[1])))
+def _in_words(item: ChangedHead) -> str:
+    scores = [
+        f"{score:.2f}" if score is not None else "nothing" for score in (item.baseline_score, item.candidate_score)
+    ]
+    return f"{item.missed.class_name}, {scores[0]} → {scores[1]}: {item.missed.says}"
 
 
-def cut_window(image: Image, box_xyxy: NDArray[np.float32]) -> tuple[Image, NDArray[np.float64], float]:
-    """A square around a box, scaled to CROP_SIZE: the picture, its left top corner in `image`, pixels per pixel.
-
-    The square is moved into the picture; where the picture is smaller than the square, the rest stays grey.
-    """
-    height, width = image.shape[:2]
-    longest = float(max(box_xyxy[2] - box_xyxy[0], box_xyxy[3] - box_xyxy[1]))
-    side = round(max(longest * _CONTEXT, _SMALLEST_WINDOW))
-    centre = np.array([box_xyxy[0] + box_xyxy[2], box_xyxy[1] + box_xyxy[3]], dtype=np.float64) / 2
-    corner = np.round(centre - side / 2)
-    corner = np.maximum(np.minimum(corner, np.array([width, height]) - side), 0)
-    left, top = int(corner[0]), int(corner[1])
-    square = np.full((side, side, 3), 128, dtype=np.uint8)
-    part = image[top : top + side, left : left + side]
-    square[: part.shape[0], : part.shape[1]] = part
-    shrinks = side > CROP_SIZE
-    scaled = cv2.resize(square, (CROP_SIZE, CROP_SIZE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    return np.asarray(scaled, dtype=np.uint8), corner, CROP_SIZE / side
-
-
-def _largest_first(heads: Sequence[Head], dataset: Dataset) -> list[Head]:
-    def area(head: Head) -> float:
-        box = dataset[head.picture].boxes_xyxy[head.box]
-        return float((box[2] - box[0]) * (box[3] - box[1]))
-
-    return sorted(heads, key=area, reverse=True)
-
-
-def _seen(predictions: Predictions, picture: int) -> Detections:
-    if picture not in predictions.indices:
-        raise ValueError(f"Picture {picture} was not evaluated, so it is not known what is found in it.")
-    return predictions.detections[predictions.indices.index(picture)]
-
-
-def _dashed(image: Image, corners: NDArray[np.float64]) -> None:
-    """A dashed white rectangle on a dark line, to be seen on any ground."""
-    (left, top), (right, bottom) = corners
-    lines = [((left, top), (right, top)), ((left, bottom), (right, bottom))]
-    lines += [((left, top), (left, bottom)), ((right, top), (right, bottom))]
-    for start, end in lines:
-        length = float(np.hypot(end[0] - start[0], end[1] - start[1]))
-        for at in np.arange(0.0, length, 10.0):
-            steps = np.array([[at], [min(at + 5.0, length)]]) / max(length, 1.0)
-            first, last = np.round(np.array(start) + steps * (np.array(end) - np.array(start))).astype(int).tolist()
-            cv2.line(image, first, last, (0, 0, 0), 3, cv2.LINE_AA)
-            cv2.line(image, first, last, _TRUTH, 1, cv2.LINE_AA)
-
-
-def _labelled_box(image: Image, corners: NDArray[np.float64], score: float, colour: tuple[int, int, int]) -> None:
-    first, last = np.round(corners).astype(int).tolist()
-    if last[0] < 0 or last[1] < 0 or first[0] >= image.shape[1] or first[1] >= image.shape[0]:
-        return
-    cv2.rectangle(image, first, last, colour, 2, cv2.LINE_AA)
-    text = f"{score:.2f}"
-    (width, height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42, 1)
-    left = min(max(first[0], 0), image.shape[1] - width - 6)
-    bottom = first[1] if first[1] > height + 8 else min(last[1] + height + 8, image.shape[0])
-    cv2.rectangle(image, (left, bottom - height - 7), (left + width + 6, bottom), colour, cv2.FILLED)
-    place = (left + 3, bottom - 4)
-    cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
-
-
-def _jpeg(image: Image) -> str:
-    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return base64.b64encode(encoded.tobytes()).decode("ascii")
+def _alarms(causes: ErrorCauses) -> list[ListedBox]:
+    return [ListedBox(alarm.picture_index, alarm.box_xyxy, alarm.says) for alarm in causes.alarms]

@@ -10,7 +10,7 @@ from html import escape
 from importlib.resources import files
 
 from helmlite.evaluate.figures import UNKNOWN
-from helmlite.evaluate.report import DataUsed
+from helmlite.evaluate.measured import DataUsed
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

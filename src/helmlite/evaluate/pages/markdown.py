@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
     cells_of,
     conditions_in_words,
-    findings_of,
     headline,
     notes_of,
     pictures_in_words,
     sentences_of,
 )
-from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.pages.findings_card import findings_of
+from helmlite.evaluate.report import RunReport, verdict_line
 
 _REPORT_COLUMNS = (
     "step", "mAP50-95", "95 %", "mAP50", "no_helmet recall", "MACs", "parameters", "files", "latency", "times faster",
@@ -53,6 +54,7 @@ def report_markdown(report: RunReport) -> str:
         f"{plain(report.model)} for {plain(report.target)}. mAP50-95 on the reported pictures: "
         f"{change_in_words(report.map_loss_points)}{interval}.",
         "",
+        *(_findings(report.evidence) if report.evidence is not None else []),
         *(f"- {plain(line)}" for line in report.gate.says),
         "",
         *_table(_REPORT_COLUMNS, [_report_cells(item, report) for item in rows]),

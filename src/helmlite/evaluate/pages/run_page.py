@@ -9,13 +9,16 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
-from helmlite.evaluate.pages.gallery import NEWLY_FOUND, NEWLY_MISSED, Crop
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages.evidence import evidence_sections
+from helmlite.evaluate.pages.gallery import GalleryPart
+from helmlite.evaluate.pages.gallery_cards import gallery_sections
 from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, pill, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, factor_bar, interval_plot, line_chart, scatter_plot
-from helmlite.evaluate.report import Measured, RunReport, times_in_words, verdict_line
+from helmlite.evaluate.report import RunReport, times_in_words, verdict_line
 
 
-def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:
+def report_page(report: RunReport, gallery: Sequence[GalleryPart] = ()) -> str:
     """The whole page as text.  Every word that comes from outside is escaped."""
     sections = [
         _header(report),
@@ -25,7 +28,8 @@ def report_page(report: RunReport, gallery: Sequence[Crop] = ()) -> str:
         _steps(report),
         _speedup(report),
         _classes(report),
-        _heads(report, gallery),
+        _heads(report, has_crops=bool(gallery)),
+        *_evidence(report, gallery),
         _curves(report),
         _files(report),
         _stayed_float(report),
@@ -235,7 +239,7 @@ def _both(before: float | None, after: float | None) -> str:
     return f"{shown(figures.points(before))} → {shown(figures.points(after))}"
 
 
-def _heads(report: RunReport, gallery: Sequence[Crop]) -> str:
+def _heads(report: RunReport, has_crops: bool) -> str:
     if report.heads is None:
         return section("Bare heads", "<p>No class has the role no_helmet: nothing can be said of bare heads.</p>")
     heads = report.heads
@@ -245,33 +249,12 @@ def _heads(report: RunReport, gallery: Sequence[Crop]) -> str:
         f"{heads.baseline_threshold:.3f}), the result {heads.found_by_candidate} with {heads.candidate_false_alarms} "
         f"({heads.candidate_threshold:.3f})."
     )
-    if not gallery:
-        changed = len(heads.newly_missed) + len(heads.newly_found)
-        return section("Bare heads", "<p>Crops were not asked for.</p>" if changed else "", lead)
-    key = (
-        '<p class="key"><i class="truth"></i>labelled head<i class="bare"></i>detected as no_helmet'
-        '<i class="other"></i>detected as another class; each with its score</p>'
-    )
-    parts = [key]
-    totals = {NEWLY_MISSED: len(heads.newly_missed), NEWLY_FOUND: len(heads.newly_found)}
-    for change in (NEWLY_MISSED, NEWLY_FOUND):
-        crops = [crop for crop in gallery if crop.change == change]
-        if crops:
-            shown = f", {len(crops)} of {totals[change]} shown" if len(crops) < totals[change] else f" ({len(crops)})"
-            figures_of = "".join(_figure(crop) for crop in crops)
-            parts.append(f'<h3>{capital(change)}{shown}</h3><div class="heads">{figures_of}</div>')
-    return section("Bare heads", "".join(parts), lead)
+    changed = heads.newly_missed or heads.newly_found
+    return section("Bare heads", "<p>Crops were not asked for.</p>" if changed and not has_crops else "", lead)
 
 
-def _figure(crop: Crop) -> str:
-    images = "".join(
-        f'<img src="data:image/jpeg;base64,{data}" alt="{escape(crop.picture)}, {side}" width="240" height="240">'
-        for side, data in (("baseline", crop.baseline_jpeg), ("result", crop.result_jpeg))
-    )
-    return (
-        f'<figure><div class="pair">{images}</div><figcaption><div class="sides"><span>baseline</span>'
-        f"<span>result</span></div>{escape(crop.picture)} · {crop.head_pixels} px</figcaption></figure>"
-    )
+def _evidence(report: RunReport, gallery: Sequence[GalleryPart]) -> list[str]:
+    return gallery_sections(gallery) if report.evidence is None else evidence_sections(report.evidence, gallery)
 
 
 def _curves(report: RunReport) -> str:

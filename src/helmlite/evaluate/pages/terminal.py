@@ -14,8 +14,10 @@ from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.gate import change_in_words, interval_in_words
-from helmlite.evaluate.pages.comparison_page import findings_of, headline, notes_of
-from helmlite.evaluate.report import Measured, RunReport, verdict_line
+from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages.comparison_page import headline, notes_of
+from helmlite.evaluate.pages.findings_card import findings_of
+from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
@@ -52,6 +54,8 @@ def show_report(report: RunReport, width: int | None = None) -> None:
     if report.result.fidelity is not None:
         console.print(Text(f"{report.result.name} {report.result.fidelity.in_words()}"), soft_wrap=True)
     console.print()
+    if report.evidence is not None:
+        _show_findings(report.evidence, console)
     for check in report.gate.checks:
         if check.verdict != "passed" or check.name in ("mAP50-95", "recall of no_helmet"):
             console.print(
@@ -105,8 +109,7 @@ def show_comparison(comparison: Comparison) -> None:
             cells = [column(item.measured, comparison) for column in columns.values()]
             table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
         console.print(table)
-    for name, sentence in findings_of(comparison):
-        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
+    _show_findings(comparison, console)
     for difference in comparison.differences:
         for sentence in difference.says:
             console.print(Text(f"{difference.name}  {sentence}"), soft_wrap=True)
@@ -114,6 +117,11 @@ def show_comparison(comparison: Comparison) -> None:
         console.print(Text(f"note  {note}"), soft_wrap=True)
     console.print()
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
+
+
+def _show_findings(comparison: Comparison, console: Console) -> None:
+    for name, sentence in findings_of(comparison):
+        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
 
 
 def show_robustness(robustness: Robustness, width: int | None = None) -> None:
