@@ -95,8 +95,8 @@ def evaluate_model(
             found = predict_worsened(opened.predict, dataset, predictions, progress=progress)
         worse = measure_robustness(found, dataset, opened.thresholds)
         values["robustness"] = to_plain(worse)
-    for finding in (*said.own_pictures, *said.leaks):
-        print(f"finding: {in_words(finding)}")
+    for line in [in_words(item) for item in said.own_pictures] + [in_words(item) for item in said.leaks]:
+        print(f"finding: {line}")
     for remark in values["remarks"]:
         print(remark)
     show_accuracy(accuracy, f"{opened.name}, {split}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from html import escape
 
 from helmlite.evaluate.comparison import Comparison
-from helmlite.evaluate.findings.words import in_words
+from helmlite.evaluate.findings.words import Finding, in_words
 from helmlite.evaluate.pages.html import section
 
 
 def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
     """(model, what is wrong with it) for each fault, after ("", what is wrong with the pictures) for each leak."""
     first = comparison.models[0].measured.name
-    of_pictures = [("", in_words(item)) for item in (*comparison.own_pictures, *comparison.leaks)]
-    return of_pictures + [
+    of_pictures: list[Finding] = [*comparison.own_pictures, *comparison.leaks]
+    return [("", in_words(item)) for item in of_pictures] + [
         (item.name, in_words(fault, first)) for item in comparison.differences for fault in item.faults.found()
     ]
 
