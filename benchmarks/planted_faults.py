@@ -111,8 +111,8 @@ def main() -> int:
     predict = remembered(opened.predict)
     healthy = contender("healthy", predict, reported, tuning)
     print(
-        f"{arguments.model}, {len(reported)} pictures of {arguments.data.parent.name} ({arguments.split}), thresholds and "
-        f"gate on {tuning.split}, input {opened.input_size}, {opened.runtime}, commit {commit()}"
+        f"{arguments.model}, {len(reported)} pictures of {arguments.data.parent.name} ({arguments.split}), thresholds "
+        f"and gate on {tuning.split}, input {opened.input_size}, {opened.runtime}, commit {commit()}"
     )
     failures = 0
     for name, (wrap, is_named) in FAULTS.items():

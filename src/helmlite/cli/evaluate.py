@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 PYTORCH = "pytorch"
 RUNTIMES = (PYTORCH, "onnxruntime", "openvino")
+_NO_HEAD = "bare heads: none is labelled here"
 
 
 def register(app: typer.Typer) -> None:
@@ -352,7 +353,12 @@ def _head_line(heads: dict[str, Any] | None) -> str:
     if heads is None:
         return "bare heads: unknown, no class of the model has the role no_helmet"
     if heads["threshold"] is None:
-        return f"bare heads: none of {heads['heads']} found at any score"
+        return f"bare heads: none of {heads['heads']} found at any score" if heads["heads"] else _NO_HEAD
+    if not heads["heads"]:
+        return (
+            f"{_NO_HEAD}; {heads['false_alarms_per_100']:.1f} false alarms per 100 pictures at "
+            f"{heads['threshold']:.3f} ({heads['chosen']})"
+        )
     return (
         f"bare heads: {heads['found']} of {heads['heads']} found with {heads['false_alarms_per_100']:.1f} false alarms "
         f"per 100 pictures at {heads['threshold']:.3f} ({heads['chosen']})"
