@@ -48,7 +48,7 @@ def test_with_all_switches_on_it_is_ultralytics(metric: ModuleType) -> None:
 
 
 def test_one_of_two_heads_found(metric: ModuleType) -> None:
-    """COCO: the 51 points from recall 0 to 0.50 have precision 1.  By trapezia the first and the last count half: 0.505.
+    """COCO: 51 points, recall 0 to 0.50, have precision 1.  By trapezia the first and the last count half: 0.505.
     On lines precision is 0 from recall 0.50 on, that point included: one less of each."""
     dataset = dataset_of([make_sample([(0, 0, 9, 9), (20, 0, 29, 9)], [0, 0])], CLASSES)
     found = make_predictions(make_found([(0, 0, 9, 9)], [0.9], [0]))
