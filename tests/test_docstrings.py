@@ -30,7 +30,7 @@ def test_every_example_gives_what_it_says() -> None:
     assert attempted > 20
 
 
-@pytest.mark.parametrize("name", ["data", "runtime", "evaluate", "detector", "export", "job"])
+@pytest.mark.parametrize("name", ["data", "runtime", "evaluate", "mine", "detector", "export", "job"])
 def test_a_package_says_where_everything_is(name: str) -> None:
     package = importlib.import_module(f"helmlite.{name}")
     named = re.findall(r"[\w*]+\.py", package.__doc__ or "")

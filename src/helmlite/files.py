@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,6 +64,32 @@ def put_in_place(made: Path, folder: Path, before: Path) -> None:
         raise
     if before.exists():
         shutil.rmtree(before)
+
+
+def check_new_folder(out: Path, option: str = "--out") -> None:
+    """Raises ValueError where `out` is a file, or a folder with something in it.  option: how the user names it"""
+    if out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: the folder is not empty; give {option} a new folder.")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out}: a file; give {option} a new folder.")
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out`, which is new or empty: it takes its name when all is written, and goes away when anything
+    fails.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        yield partial
+        partial.chmod(out.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
+        if out.exists():
+            out.rmdir()  # empty, as was checked
+        os.replace(partial, out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def claim_file(

@@ -48,7 +48,7 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
     (broken / "report.json").write_text((finished / "report.json").read_text("utf-8")[:500])
     cases = (
         ((), "wants the --out folder"),
-        ((tmp_path / "gone",), "neither report.json nor comparison.json is there"),
+        ((tmp_path / "gone",), "none of report.json, comparison.json, cross-domain.json is there"),
         ((finished, "--page", tmp_path / "diary.html"), "exists and holds other things"),
         ((finished, "--page", tmp_path), "is a folder"),
         ((broken,), "report.json: damaged (it is not JSON"),

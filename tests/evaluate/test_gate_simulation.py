@@ -1,6 +1,6 @@
 """The gate on simulated sets whose true loss is known: the model of benchmarks/error_model.py, and a small simulation.
 
-The whole one is `python benchmarks/gate_simulation.py`; its table is in docs/evaluation.md.
+The whole one is `python benchmarks/gate_simulation.py`; its table is in docs/gate.md.
 """
 
 from __future__ import annotations

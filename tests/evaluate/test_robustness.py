@@ -26,6 +26,7 @@ from helmlite.evaluate.robustness import (
     all_cases,
     measure_robustness,
     predict_worsened,
+    worsened_kept,
 )
 
 BOX = np.array([(5, 5, 45, 45)], np.float32)
@@ -189,3 +190,23 @@ def test_json_and_terminal(many: Dataset, capsys: pytest.CaptureFixture[str]) ->
     assert "no change proved no change proved no change proved" in lines
     assert "mean over all: mAP50-95 50.0, 50.0 % of what it is on the pictures as they are" in lines
     assert max(len(line) for line in out.splitlines()[1:12]) <= 80
+
+
+def test_what_was_found_in_bad_conditions_is_kept(bright: Dataset, tmp_path: Path) -> None:
+    untouched, asked, told = predict_all(_sees_by_day, bright), [], []
+
+    def watch(image: Image) -> Detections:
+        asked.append(1)
+        return _sees_by_day(image)
+
+    first = worsened_kept(tmp_path / "worse", watch, bright, untouched, 3, told.append)
+    assert len(asked) == 27 * len(untouched) and not told
+    again = worsened_kept(tmp_path / "worse", watch, bright, untouched, 3, told.append)
+    assert len(asked) == 27 * len(untouched) and not told
+    assert again.worse.keys() == first.worse.keys() == set(all_cases()) and again.seed == 3
+    for case, found in first.worse.items():
+        for before, after in zip(found.detections, again.worse[case].detections, strict=True):
+            assert np.array_equal(before.boxes_xyxy, after.boxes_xyxy) and np.array_equal(before.scores, after.scores)
+    next((tmp_path / "worse").iterdir()).unlink()
+    worsened_kept(tmp_path / "worse", watch, bright, untouched, 3, told.append)
+    assert len(asked) == 2 * 27 * len(untouched) and "made again" in told[0]

@@ -155,6 +155,41 @@ def test_the_thresholds_are_chosen_on_what_the_result_finds(
     assert metrics["times_faster"] == report["speedup"]
 
 
+def test_the_report_shows_what_stands_behind_its_figures(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out = run[0] / "out"
+    report = json.loads((out / "report.json").read_text())
+    evidence = report["evidence"]
+    rows = [report["baseline"], report["result"]]
+    for shown, row in zip(evidence["models"], rows, strict=True):
+        for key in ("name", "map", "map50", "latency_ms_median", "size_bytes", "macs"):
+            assert shown["measured"][key] == row[key]
+        assert shown["measured"]["recall_no_helmet"] == pytest.approx(row["recall_no_helmet"])
+    assert evidence["differences"][0]["heads"] == report["heads"]
+    assert evidence["differences"][0]["map_loss_ci95"] == report["map_drop_ci95"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for title in ("Kinds of errors", "Curves", "What is taken for what", "Thresholds", "Why heads are missed"):
+        assert title in page
+    assert (out / "label-mistakes.csv").is_file()
+
+
+def test_bad_conditions_are_looked_at_where_asked_and_once(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out = run[0] / "out"
+    assert json.loads((out / "report.json").read_text())["evidence"]["models"][0]["robustness"] is None
+    asked = _compress(run[0], "--max-drop", "1.0", "--robustness")
+    assert asked.returncode in (0, 3, 4), asked.stderr
+    evidence = json.loads((out / "report.json").read_text())["evidence"]
+    assert [len(item["robustness"]["cases"]) for item in evidence["models"]] == [27, 27]
+    assert "In bad conditions" in (out / "report.html").read_text(encoding="utf-8")
+    kept = {path: path.stat().st_mtime_ns for path in (out / "predictions").glob("*/worse/*.json")}
+    assert len(kept) == 54
+    assert _compress(run[0], "--max-drop", "1.0", "--robustness").returncode == asked.returncode
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
 def test_the_training_is_drawn(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     (curve,) = json.loads((run[0] / "out" / "report.json").read_text())["curves"]
     assert curve["title"] == "3. distill"

@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from helmlite.cli import compare, data, edge, evaluate, models, packing, recipes, report, workshop
+from helmlite.cli import (
+    adapt,
+    compare,
+    cross_domain,
+    data,
+    edge,
+    evaluate,
+    mine,
+    models,
+    packing,
+    recipes,
+    report,
+    workshop,
+)
 from helmlite.files import NOT_UTF8
 
 app = typer.Typer(
@@ -21,9 +34,12 @@ data.register(app)
 models.register(app)
 recipes.register(app)
 workshop.register(app)
+adapt.register(app)
 evaluate.register(app)
 compare.register(app)
+cross_domain.register(app)
 report.register(app)
+mine.register(app)
 edge.register(app)
 packing.register(app)
 

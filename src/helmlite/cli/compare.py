@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -73,12 +73,14 @@ def compare_models(
     from helmlite.evaluate.pictures import pictures_csv
     from helmlite.evaluate.thresholds import parse_rule
 
+    if len(models) < 2:
+        raise ValueError("compare wants two models or more; `helmlite eval` measures one.")
     wanted = named([parse_model(text, runtime) for text in models])
     rule = parse_rule(thresholds)
     if out is not None:
         _claim_folder(out, [item.model for item in wanted])
     roles = parse_role_options(role or [])
-    loaded = [load_dataset(data, name) for name in (split, tune_split or _tuning_split(data, split))]
+    loaded = [load_dataset(data, name) for name in (split, tune_split or tuning_split(data, split))]
     loaded = [replace(item, classes=with_given_roles(item.classes, roles)) for item in loaded]
     whole = loaded[0]
     if limit is not None:
@@ -99,10 +101,10 @@ def compare_models(
         leaks=said.leaks,
         own_pictures=said.own_pictures,
         remarks=(*found.remarks, *said.remarks, *remarks),
-        commands=(_command(),),
-        versions=_versions(opened),
+        commands=(typed_command(),),
+        versions=versions_of(opened),
         measured_on=conditions if time else {},
-        created=_now(),
+        created=now(),
     )
     show_comparison(found)
     if out is not None:
@@ -133,6 +135,9 @@ class WantedModel:
         return open_model(self.model, self.runtime, threads, self.precision, self.input_size, self.classes, self.layout)
 
 
+SETTINGS = frozenset(item.name for item in fields(WantedModel)) - {"model"}
+
+
 def parse_model(text: str, runtime: str | None = None) -> WantedModel:
     """`MODEL[,setting=value...]`; a comma that no known setting follows belongs to the path.
 
@@ -142,16 +147,35 @@ def parse_model(text: str, runtime: str | None = None) -> WantedModel:
     >>> parse_model("best.onnx,layout=ultralytics,classes=helmet+no_helmet").classes
     ('helmet', 'no_helmet')
     """
-    known = [item.name for item in fields(WantedModel) if item.name != "model"]
-    model, given = text, dict[str, str]()
-    while "," in model:
-        rest, _, last = model.rpartition(",")
+    model, given = split_settings(text, SETTINGS)
+    return wanted_model(text, model, given, runtime)
+
+
+def split_settings(text: str, known: Collection[str]) -> tuple[str, dict[str, str]]:
+    """What stands before the settings, and these by name; a comma that no known setting follows belongs to the path.
+
+    Raises ValueError for a setting that is given twice or has no value.
+
+    >>> split_settings("odd,name.onnx,name=small", {"name"})
+    ('odd,name.onnx', {'name': 'small'})
+    """
+    rest, given = text, dict[str, str]()
+    while "," in rest:
+        before, _, last = rest.rpartition(",")
         key, separator, value = last.partition("=")
         if not separator or key not in known:
             break
         if key in given or not value:
             raise ValueError(f"{text}: '{key}' {'is given twice' if key in given else 'has no value'}.")
-        model, given[key] = rest, value
+        rest, given[key] = before, value
+    return rest, given
+
+
+def wanted_model(text: str, model: str, given: Mapping[str, str], runtime: str | None = None) -> WantedModel:
+    """The model with its settings as they were typed.  text: all of it, for messages
+
+    Raises ValueError for a value that does not suit its setting.
+    """
     size = given.get("input_size")
     if size is not None and not size.isdigit():
         raise ValueError(f"{text}: input_size is a number of pixels; got '{size}'.")
@@ -171,8 +195,6 @@ def named(models: Sequence[WantedModel]) -> list[WantedModel]:
 
     Raises ValueError where two are the same model with the same settings, or were given one name.
     """
-    if len(models) < 2:
-        raise ValueError("compare wants two models or more; `helmlite eval` measures one.")
     short = [item.name or _own_name(Path(item.model)) for item in models]
     longer = [item.name or "/".join(Path(item.model).parts[-2:]) for item in models]
     settings = [
@@ -305,7 +327,8 @@ def _timed(
     }
 
 
-def _tuning_split(data: Path, split: str) -> str:
+def tuning_split(data: Path, split: str) -> str:
+    """val where the data set has one, else the split that is reported."""
     from helmlite.data.load import splits_of
 
     return "val" if "val" in splits_of(data) else split
@@ -317,12 +340,18 @@ def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
     from helmlite.evaluate.pages.gallery import GALLERY_NAME
     from helmlite.evaluate.pictures import CSV_NAME
+
+    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
+    claim_result_folder(folder, models, known)
+
+
+def claim_result_folder(folder: Path, models: Sequence[str], known: Collection[str]) -> None:
+    """Raises ValueError where `--out` holds anything but files of these names, or lies in one of the models."""
     from helmlite.files import keep_out_of
 
     keep_out_of(models, folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out wants a folder; {folder} is a file.")
-    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
     if folder.is_dir() and (others := sorted(item.name for item in folder.iterdir() if item.name not in known)):
         raise ValueError(f"{folder} holds other things ({others[0]}); give --out a new or empty folder.")
 
@@ -332,7 +361,8 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _versions(opened: Mapping[str, OpenedModel]) -> dict[str, str]:
+def versions_of(opened: Mapping[str, OpenedModel]) -> dict[str, str]:
+    """Of helmlite and of everything that the models run on."""
     import helmlite
 
     found = {"helmlite": helmlite.__version__}
@@ -341,7 +371,7 @@ def _versions(opened: Mapping[str, OpenedModel]) -> dict[str, str]:
     return found
 
 
-def _command() -> str:
+def typed_command() -> str:
     """The command again.  Of paths only the last parts, since a page may be shown to others."""
     import shlex
     import sys
@@ -350,7 +380,8 @@ def _command() -> str:
     return shlex.join(["helmlite", *words])
 
 
-def _now() -> str:
+def now() -> str:
+    """The time, UTC, to the second."""
     from datetime import datetime, timezone
 
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

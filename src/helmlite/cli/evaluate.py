@@ -64,7 +64,7 @@ def evaluate_model(
     from helmlite.data.load import load_dataset, match_classes
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.accuracy import measure_accuracy, predict_all, save_predictions
-    from helmlite.evaluate.findings.words import in_words
+    from helmlite.evaluate.findings.words import Finding, in_words
     from helmlite.evaluate.pages.terminal import show_accuracy, show_robustness
     from helmlite.evaluate.plain import to_plain
     from helmlite.evaluate.robustness import measure_robustness, predict_worsened
@@ -96,8 +96,9 @@ def evaluate_model(
             found = predict_worsened(opened.predict, dataset, predictions, progress=progress)
         worse = measure_robustness(found, dataset, opened.thresholds)
         values["robustness"] = to_plain(worse)
-    for line in [in_words(item) for item in said.own_pictures] + [in_words(item) for item in said.leaks]:
-        print(f"finding: {line}")
+    findings: list[Finding] = [*said.own_pictures, *said.leaks]
+    for finding in findings:
+        print(f"finding: {in_words(finding)}")
     for remark in values["remarks"]:
         print(remark)
     show_accuracy(accuracy, f"{opened.name}, {split}")

@@ -1,4 +1,4 @@
-"""`helmlite report`: the page of a finished run or comparison made again from what it left on disk."""
+"""`helmlite report`: the page of a finished run, comparison or matrix made again from what it left on disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+_KINDS = ("report", "comparison", "cross-domain")  # names of the JSON, and of the page beside it
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 def report(
     folder: Annotated[
-        Path | None, typer.Argument(help="The --out folder of `helmlite compress` or `helmlite compare`.")
+        Path | None, typer.Argument(help="The --out folder of `helmlite compress`, `compare` or `cross-domain`.")
     ] = None,
     page: Annotated[Path | None, typer.Option("--page", help="Where to write it; by default where it was.")] = None,
     no_crops: Annotated[
@@ -27,10 +29,11 @@ def report(
     """Writes the page of a run or a comparison again, or prints it as Markdown; no figure is computed anew."""
     import json
 
-    from helmlite.evaluate import comparison_files, report_files
+    from helmlite.evaluate import comparison_files, cross_domain_files, report_files
     from helmlite.evaluate.pages.comparison_page import comparison_page
+    from helmlite.evaluate.pages.cross_domain_page import cross_domain_page
     from helmlite.evaluate.pages.gallery import read_gallery
-    from helmlite.evaluate.pages.markdown import comparison_markdown, report_markdown
+    from helmlite.evaluate.pages.markdown import comparison_markdown, cross_domain_markdown, report_markdown
     from helmlite.evaluate.pages.run_page import report_page
     from helmlite.evaluate.schema import report_schema
     from helmlite.files import claim_file, write_whole
@@ -40,19 +43,22 @@ def report(
         return
     if folder is None:
         raise ValueError("helmlite report wants the --out folder of a run or a comparison.")
-    is_run = (folder / report_files.JSON_NAME).is_file()
-    if not is_run and not (folder / comparison_files.JSON_NAME).is_file():
+    kind = next((item for item in _KINDS if (folder / f"{item}.json").is_file()), None)
+    if kind is None:
         raise ValueError(
-            f"{folder}: neither {report_files.JSON_NAME} nor {comparison_files.JSON_NAME} is there; is it the --out "
-            "folder of a finished `helmlite compress` or `helmlite compare`?"
+            f"{folder}: none of {', '.join(f'{item}.json' for item in _KINDS)} is there; is it the --out folder of a "
+            "finished `helmlite compress`, `helmlite compare` or `helmlite cross-domain`?"
         )
-    place = page or folder / (report_files.PAGE_NAME if is_run else comparison_files.PAGE_NAME)
+    place = page or folder / f"{kind}.html"
     if not markdown:
         claim_file(place, "--page", _is_our_page)
-    gallery = () if no_crops or markdown else read_gallery(folder)
-    if is_run:
+    gallery = () if no_crops or markdown or kind == "cross-domain" else read_gallery(folder)
+    if kind == "report":
         told = report_files.read_report(folder)
         text = report_markdown(told) if markdown else report_page(told, gallery)
+    elif kind == "cross-domain":
+        matrix = cross_domain_files.read_cross_domain(folder)
+        text = cross_domain_markdown(matrix) if markdown else cross_domain_page(matrix)
     else:
         compared = comparison_files.read_comparison(folder)
         text = comparison_markdown(compared) if markdown else comparison_page(compared, gallery)

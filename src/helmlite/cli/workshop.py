@@ -46,6 +46,12 @@ def compress(
     thresholds: Annotated[
         str, typer.Option(help="How the bundle's thresholds are chosen: f1, recall=0.9, alarms=5 (per 100 pictures).")
     ] = "f1",
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness", help="Also show both on the test pictures made worse in nine ways, three severities."
+        ),
+    ] = False,
     export: Annotated[str | None, typer.Option(help="Also write `ultralytics-pt`: opens in stock Ultralytics.")] = None,
     device: Annotated[str, typer.Option(help=_DEVICE)] = "auto",
     train_only: Annotated[bool, typer.Option("--train-only", help=_TRAIN_ONLY)] = False,
@@ -87,6 +93,7 @@ def compress(
         stock_pt=export is not None,
         unlabelled=unlabelled,
         thresholds=parse_rule(thresholds),
+        robustness=robustness,
     )
     if dry_run:
         _print_plan(settings)

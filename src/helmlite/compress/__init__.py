@@ -6,6 +6,7 @@
     kernels/    arithmetic on one convolution's kernel: factors, ranks, codebooks, masks
     rounding/   integers: plan, ranges, learned rounding, learned steps
     teaching/   what a student copies, and from whom
+    adaptation/ bringing a detector to a new place: BatchNorm statistics, pseudo-labels, a few labels
     edits/      changes of a network's structure that more than one technique makes
 
 The folders hold no technique.  channels, kernels, rounding and teaching do not know of one another.

@@ -6,11 +6,8 @@ YOLO and COCO keep boxes exactly; VOC has whole pixels, so that a box moves by a
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,7 +17,9 @@ from helmlite.data.dataset import Dataset, Sample, image_size
 from helmlite.data.labels import as_utf8
 from helmlite.data.load import format_of, load_dataset, readable, splits_of, strays_of
 from helmlite.data.voc import write_voc_file
+from helmlite.data.weights import WEIGHTED_SPLIT, write_weights
 from helmlite.data.yolo import write_yolo_config, write_yolo_labels
+from helmlite.files import check_new_folder, new_folder
 
 FORMATS = ("yolo", "voc", "coco")
 
@@ -29,7 +28,8 @@ FORMATS = ("yolo", "voc", "coco")
 class Written:
     """What a data set on disk holds now.
 
-    skipped: "path: why" of each picture that could not be read, and of each file with labels of no picture
+    skipped: "path: why" of each picture that could not be read, and of each file with labels of no picture; weights
+             that the format cannot hold
     """
 
     folder: Path
@@ -73,19 +73,18 @@ def write_dataset(splits: Mapping[str, Dataset], to: str, out: Path, skipped: Se
     entries = _entries(splits)
     write: Callable[[Path, Mapping[str, list[_Entry]], Sequence[str]], None]
     write = {"yolo": _write_yolo, "voc": _write_voc, "coco": _write_coco}[to]
-    with _new_folder(out) as folder:
+    with new_folder(out) as folder:
         write(folder, entries, names)
-    return Written(out, {split: len(rows) for split, rows in entries.items()}, tuple(skipped))
+    weighted = _weights(entries.get(WEIGHTED_SPLIT, ()))
+    lost = [f"weights of {len(weighted)} pictures: {to} has no place for them"] if weighted and to != "yolo" else []
+    return Written(out, {split: len(rows) for split, rows in entries.items()}, (*skipped, *lost))
 
 
 def check_output(out: Path, to: str) -> None:
     """Raises ValueError where `out` is a file or a folder with something in it, or `to` is no known format."""
     if to not in FORMATS:
         raise ValueError(f"Unknown data format '{to}'. The formats are {', '.join(FORMATS)}.")
-    if out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out}: the folder is not empty; give --out a new folder.")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"{out}: a file; give --out a new folder.")
+    check_new_folder(out)
 
 
 def _strays(source: Path | str) -> Iterator[str]:
@@ -121,8 +120,17 @@ def _write_yolo(folder: Path, entries: Mapping[str, list[_Entry]], names: Sequen
         for row in rows:
             shutil.copyfile(row.sample.image_path, images / row.name)
             write_yolo_labels((labels / row.name).with_suffix(".txt"), row.sample, row.size)
-    write_yolo_config(folder / "data.yaml", names, {split: f"images/{split}" for split in entries})
+    weights = _weights(entries.get(WEIGHTED_SPLIT, ()))
+    if weights:
+        write_weights(folder / "weights.csv", weights)
+    places: dict[str, str | list[str]] = {split: f"images/{split}" for split in entries}
+    write_yolo_config(folder / "data.yaml", names, places, "weights.csv" if weights else None)
     _write_groups(folder, entries)
+
+
+def _weights(rows: Sequence[_Entry]) -> dict[str, float]:
+    """Of each picture that is to be trained on more or less often: where it lies, and its weight."""
+    return {f"images/{WEIGHTED_SPLIT}/{row.name}": row.sample.weight for row in rows if row.sample.weight != 1}
 
 
 def _write_voc(folder: Path, entries: Mapping[str, list[_Entry]], names: Sequence[str]) -> None:
@@ -163,19 +171,3 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
-
-
-@contextmanager
-def _new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its name when all is written, and goes away when anything fails."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield partial
-        partial.chmod(out.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
-        if out.exists():
-            out.rmdir()  # empty, as was checked
-        os.replace(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise

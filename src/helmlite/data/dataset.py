@@ -29,6 +29,7 @@ class Sample:
     group:      scene or video that the picture belongs to, where the data set names one
     is_labelled: False where nobody has looked for objects: no box then means nothing
     found:      what a teacher found in it, as its stored predictions say; None where nobody asked
+    weight:     how often training draws it, in parts of how often it draws a picture of weight 1 (weights.py)
     """
 
     image_path: Path
@@ -37,6 +38,7 @@ class Sample:
     group: str | None = None
     is_labelled: bool = True
     found: Detections | None = None
+    weight: float = 1.0
 
     def read_image(self) -> Image:
         """The picture as (H, W, 3) RGB uint8.  Raises UnreadableImageError."""
@@ -76,7 +78,7 @@ class Dataset:
         )
 
     def sha256(self) -> str:
-        """Hash of the classes and, in order, of every image file's and label's content.
+        """Hash of the classes and, in order, of every image file's and label's content, and of weights other than 1.
 
         A picture that cannot be opened counts as such: with or without it, the hash differs.
         """
@@ -92,6 +94,8 @@ class Dataset:
             digest.update(sample.labels.astype(np.int64).tobytes())
             if not sample.is_labelled:
                 digest.update(b"unlabelled")
+            if sample.weight != 1:
+                digest.update(f"weight {sample.weight!r}".encode())
         return digest.hexdigest()
 
     def with_classes(self, classes: tuple[Class, ...], index_of: Mapping[int, int]) -> Dataset:

@@ -80,7 +80,11 @@ def labels_of_rows(
 
 @dataclass(frozen=True)
 class SplitFiles:
-    """The pictures of one split and a way to their labels.  `groups` names scenes or videos, where the set does."""
+    """The pictures of one split and a way to their labels.
+
+    groups: the scene or video of each picture, where the set names them
+    weights: how often each is to be trained on (weights.py); none where all come alike
+    """
 
     source: Path
     split: str
@@ -88,6 +92,7 @@ class SplitFiles:
     image_paths: tuple[Path, ...]
     read: Callable[[int], Labels] = field(repr=False)
     groups: tuple[str | None, ...] = ()
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for path in self.image_paths:
@@ -122,7 +127,13 @@ def _sample(files: SplitFiles, index: int) -> Sample:
         raise ValueError(str(labels.problems[0]))
     size = image_size(image_path) if labels.in_parts and len(labels.labels) else (1, 1)
     boxes = labels.in_pixels(size).astype(np.float32)
-    return Sample(image_path, boxes, labels.labels, files.groups[index] if files.groups else None)
+    return Sample(
+        image_path,
+        boxes,
+        labels.labels,
+        files.groups[index] if files.groups else None,
+        weight=files.weights[index] if files.weights else 1.0,
+    )
 
 
 def _check_names(files: SplitFiles) -> None:

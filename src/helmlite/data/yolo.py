@@ -29,6 +29,7 @@ from helmlite.data.labels import (
     number_fault,
     read_text,
 )
+from helmlite.data.weights import WEIGHTED_SPLIT, WEIGHTS_KEY, read_weights
 
 _OTHER_KEYS = {"val": ("valid", "validation")}
 
@@ -38,6 +39,7 @@ class YoloConfig:
     """What a `data.yaml` says.
 
     splits: name -> the folders and list files that make it up, as absolute paths
+    weights: tables of how often pictures are to be trained on (weights.py), as absolute paths
     stated_count: its `nc`, the number of classes, as it stands there; None where it has none
     """
 
@@ -45,6 +47,7 @@ class YoloConfig:
     names: tuple[str, ...]
     splits: Mapping[str, tuple[Path, ...]]
     stated_count: object = None
+    weights: tuple[Path, ...] = ()
 
 
 def read_yolo_config(path: Path) -> YoloConfig:
@@ -57,8 +60,9 @@ def read_yolo_config(path: Path) -> YoloConfig:
     for split in SPLITS:
         entry = next((content[key] for key in (split, *_OTHER_KEYS.get(split, ())) if content.get(key)), None)
         if entry:
-            splits[split] = tuple(_place(root, str(item)) for item in (entry if isinstance(entry, list) else [entry]))
-    return YoloConfig(path, _names(path, content["names"]), splits, content.get("nc"))
+            splits[split] = tuple(_place(root, str(item)) for item in _listed_entries(entry))
+    weights = tuple(root / str(item) for item in _listed_entries(content.get(WEIGHTS_KEY) or []))
+    return YoloConfig(path, _names(path, content["names"]), splits, content.get("nc"), weights)
 
 
 def load_yolo(path: Path, split: str, roles: Mapping[str, str] | None = None) -> Dataset:
@@ -73,7 +77,10 @@ def load_yolo(path: Path, split: str, roles: Mapping[str, str] | None = None) ->
 
 
 def open_yolo(path: Path, split: str) -> SplitFiles:
-    """The pictures of one split and a way to their labels.  Raises ValueError for an unknown or empty split."""
+    """The pictures of one split and a way to their labels.
+
+    Raises ValueError for an unknown or empty split, and for weights that do not fit its pictures (weights.py).
+    """
     config = read_yolo_config(path)
     if split not in config.splits:
         known = ", ".join(config.splits) or "none"
@@ -86,7 +93,8 @@ def open_yolo(path: Path, split: str) -> SplitFiles:
         return read_yolo_labels(label_path_of(image_paths[index]), len(config.names))
 
     groups = groups_of(path.parent, image_paths)
-    return SplitFiles(path, split, config.names, image_paths, read, groups)
+    weights = read_weights(config.weights, image_paths) if config.weights and split == WEIGHTED_SPLIT else ()
+    return SplitFiles(path, split, config.names, image_paths, read, groups, weights)
 
 
 def read_yolo_labels(label_path: Path, class_count: int) -> Labels:
@@ -155,9 +163,15 @@ def write_yolo_labels(path: Path, sample: Sample, size: tuple[int, int]) -> None
     path.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
 
 
-def write_yolo_config(path: Path, names: Sequence[str], splits: Mapping[str, str]) -> None:
-    """A `data.yaml`.  splits: name -> folder of pictures, counted from the file's own folder."""
-    content = {**splits, "names": dict(enumerate(names))}
+def write_yolo_config(
+    path: Path, names: Sequence[str], splits: Mapping[str, str | list[str]], weights: str | list[str] | None = None
+) -> None:
+    """A `data.yaml`.
+
+    splits:  name -> folder or list of pictures, or several of them, counted from the file's own folder or absolute
+    weights: table of weights (weights.py), or several, in the same way
+    """
+    content = {**splits, **({WEIGHTS_KEY: weights} if weights else {}), "names": dict(enumerate(names))}
     path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
@@ -206,6 +220,10 @@ def _place(root: Path, entry: str) -> Path:
     place = root / entry
     without = root / entry.removeprefix("../")
     return without if not place.exists() and without.exists() else place
+
+
+def _listed_entries(entry: Any) -> list[Any]:
+    return entry if isinstance(entry, list) else [entry]
 
 
 def _names(path: Path, stated: Any) -> tuple[str, ...]:

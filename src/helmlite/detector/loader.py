@@ -30,8 +30,10 @@ class PictureCache:
     Pictures beyond `cache_bytes` are read from disk each time.  Pictures that cannot be read are left out, counted
     and named once through `log`; `unreadable` holds their messages.
     labelled, unlabelled: positions of the pictures of either kind;  has_found: whether a stored teacher saw any
-    factors: for each of `labelled` how often it is to come (repeat_factors.py); None where all come alike
-    Raises ValueError where no labelled picture is left, or where a label is not below `class_count`.
+    factors: for each of `labelled` how often it is to come: its factor by its classes (repeat_factors.py) times its
+             weight in the data set; None where all come alike
+    Raises ValueError where no labelled picture of a weight above 0 is left, or where a label is not below
+    `class_count`.
     """
 
     def __init__(
@@ -53,8 +55,8 @@ class PictureCache:
         self.unlabelled: list[int] = []
         self._is_labelled: list[bool] = []
         self.has_found = False
-        labels = self._fill(cache_bytes)
-        self.factors = repeat_factors(labels, repeat_threshold) if repeat_threshold > 0 else None
+        labels, weights = self._fill(cache_bytes)
+        self.factors = _factors(labels, weights, repeat_threshold)
         if self.unreadable:
             named = "; ".join(self.unreadable[:_NAMED])
             more = f"; and {len(self.unreadable) - _NAMED} more" if len(self.unreadable) > _NAMED else ""
@@ -63,6 +65,10 @@ class PictureCache:
             raise ValueError(
                 f"There is no picture to train on: the {dataset.split} split has {len(dataset)} picture(s), "
                 f"{len(self.unreadable)} of them unreadable."
+            )
+        if self.factors is not None and not self.factors.any():
+            raise ValueError(
+                f"There is no picture to train on: all {len(self.labelled)} labelled ones have the weight 0."
             )
 
     def __len__(self) -> int:
@@ -88,12 +94,12 @@ class PictureCache:
             return random.permutation(self.labelled).tolist()
         return [self.labelled[item] for item in drawn(self.factors, random).tolist()]
 
-    def _fill(self, bytes_left: int) -> list[NDArray[np.int64]]:
+    def _fill(self, bytes_left: int) -> tuple[list[NDArray[np.int64]], NDArray[np.float64]]:
         """Reads every picture once, in order, so that what is kept does not depend on which thread was faster.
 
-        Gives the labels of each labelled picture.
+        Gives the labels and the weight of each labelled picture.
         """
-        labels = []
+        labels, weights = [], []
         with ThreadPoolExecutor(_READERS) as readers:
             for index, picture in enumerate(readers.map(self._read_or_error, range(len(self._dataset)))):
                 if isinstance(picture, UnreadableImageError):
@@ -105,10 +111,11 @@ class PictureCache:
                 self.has_found |= picture.scores is not None
                 if picture.is_labelled:
                     labels.append(picture.labels[picture.every_score() == 0])
+                    weights.append(self._dataset[index].weight)
                 if picture.image.nbytes <= bytes_left:
                     bytes_left -= picture.image.nbytes
                     self._kept[index] = picture
-        return labels
+        return labels, np.array(weights, dtype=np.float64)
 
     def _read_or_error(self, index: int) -> LabelledPicture | UnreadableImageError:
         try:
@@ -132,6 +139,15 @@ class PictureCache:
         shrunk = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)  # as the letterbox shrinks: what is met later
         factors = np.array([size[0] / image.shape[1], size[1] / image.shape[0]] * 2, dtype=np.float32)
         return replace(picture, image=shrunk, boxes_xyxy=picture.boxes_xyxy * factors)
+
+
+def _factors(
+    labels: Sequence[NDArray[np.int64]], weights: NDArray[np.float64], repeat_threshold: float
+) -> NDArray[np.float64] | None:
+    """How often each picture is to come, (N,); None where neither classes nor weights say anything."""
+    if repeat_threshold > 0:
+        return repeat_factors(labels, repeat_threshold) * weights
+    return weights if (weights != 1).any() else None
 
 
 def _in_memory(sample: Sample) -> LabelledPicture:

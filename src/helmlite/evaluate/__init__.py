@@ -9,7 +9,8 @@ findings/       planted faults by name, compared with a baseline; tested picture
 causes/         why heads are missed and invented, by one model or by only one of two; labels that are probably wrong
 fidelity.py     a copy against its original;  cost.py: bytes and factors of a speed-up
 comparison.py   several models on the same pictures, each a row of measured.py;  report.py: a run as one value
-pages/          both as HTML, Markdown and in a terminal;  figures.py: numbers in words
-report_files.py, comparison_files.py   both written and read;  schema.py: their JSON as a JSON Schema
+cross_domain.py several models on several sets: what is lost away from home
+pages/          all of them as HTML, Markdown and in a terminal;  figures.py: numbers in words
+report_files.py, comparison_files.py, cross_domain_files.py   all written and read;  schema.py: their JSON Schema
 pictures.py     a row for each picture;  plain.py: values as JSON
 """

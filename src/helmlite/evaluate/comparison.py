@@ -314,7 +314,7 @@ def _model(
     seed: int,
 ) -> ComparedModel:
     accuracy = measure_accuracy(item.reported, reported)
-    at_level = None if point is None else _operating(matches, point)
+    at_level = None if point is None else operating_at(matches, point)
     row = replace(
         item.measured,
         map=accuracy.map,
@@ -334,19 +334,20 @@ def _model(
         diagnosis=diagnose(item.reported, reported, thresholds.by_class),
         causes=explain_errors(item.reported, reported, thresholds.by_class),
         at_own_level=at_level,
-        as_carried=_by_class(item.reported, reported, labels, carried) if carried and labels else None,
-        with_the_firsts=None if firsts_point is None else _operating(matches, firsts_point),
+        as_carried=operating_by_class(item.reported, reported, labels, carried) if carried and labels else None,
+        with_the_firsts=None if firsts_point is None else operating_at(matches, firsts_point),
         robustness=None
         if worse is None
         else measure_robustness(worse, reported, thresholds.by_class, seed, _RESAMPLES),
     )
 
 
-def _operating(matches: Matches, threshold: float) -> OperatingResult:
+def operating_at(matches: Matches, threshold: float) -> OperatingResult:
+    """What is found and what rings falsely when scores of at least `threshold` count."""
     return OperatingResult(threshold, matches.recall_at(threshold), matches.alarms_per_100(threshold))
 
 
-def _by_class(
+def operating_by_class(
     predictions: Predictions, dataset: Dataset, labels: Sequence[int], thresholds: Sequence[float]
 ) -> OperatingResult:
     """All classes of a role, each at its own threshold, as a device decides."""

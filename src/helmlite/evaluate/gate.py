@@ -2,7 +2,7 @@
 
 Non-inferiority by paired bootstrap: pictures are drawn with replacement (scenes where the data set names them), the
 loss of the candidate is computed on the same draw for both, and the 2.5 and 97.5 percentiles of a thousand draws are
-its 95 % interval.  Simulated pictures whose true loss is known say what that is worth (docs/evaluation.md): plain
+its 95 % interval.  Simulated pictures whose true loss is known say what that is worth (docs/gate.md): plain
 percentiles hold the truth more often than basic, bias-corrected and BCa ones, and below FEWEST_PICTURES pictures or
 FEWEST_HEADS bare heads none can be trusted, so that nothing passes.
 
@@ -218,7 +218,7 @@ def pictures_to_decide(losses: Floats, margin_points: float, pictures: int) -> i
     The standard error shrinks with the square root of the number of pictures, and the loss of those pictures will
     itself be off by one: n' = n ((1.96 + 0.84) s / |margin - loss|)^2, the sample size for a power of 80 %.
     losses: (1 + B,), the first the loss itself.  None where the loss lies so close to the margin that it would take
-    more than a million.  How often a set was decided after so many pictures: docs/evaluation.md.
+    more than a million.  How often a set was decided after so many pictures: docs/gate.md.
     """
     distance = abs(margin_points - float(losses[0]))
     reach = (_NORMAL_95 + _NORMAL_POWER_80) * float(np.nanstd(losses[1:]))

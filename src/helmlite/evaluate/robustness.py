@@ -7,15 +7,16 @@ pictures under a condition, its interval paired by picture.  Of 27 intervals of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Detections, Predictor
-from helmlite.evaluate.accuracy import Predictions, Progress, measure_accuracy
+from helmlite.evaluate.accuracy import Predictions, Progress, load_predictions, measure_accuracy, save_predictions
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.gate import FEWEST_PICTURES
@@ -146,6 +147,33 @@ def predict_worsened(
             progress(position + 1, len(untouched))
     worse = {case: Predictions(tuple(items), untouched.indices) for case, items in found.items()}
     return WorsePredictions(untouched, worse, seed)
+
+
+def worsened_kept(
+    folder: Path,
+    predict: Predictor,
+    dataset: Dataset,
+    untouched: Predictions,
+    seed: int = 0,
+    log: Callable[[str], None] = print,
+) -> WorsePredictions:
+    """As `predict_worsened`, all cases; kept in `folder`, a file for each, so that a resumed run need not look again.
+
+    log: told where what was kept is damaged or incomplete, and is therefore made again
+    """
+    files = {
+        case: folder / f"{case.condition.replace(' ', '-')}-{case.severity}-seed-{seed}.json" for case in all_cases()
+    }
+    if any(path.is_file() for path in files.values()):
+        try:
+            return WorsePredictions(untouched, {c: load_predictions(path, dataset) for c, path in files.items()}, seed)
+        except (ValueError, OSError):
+            log(f"{folder}: incomplete or damaged, and made again")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = predict_worsened(predict, dataset, untouched, seed=seed)
+    for case, predictions in found.worse.items():
+        save_predictions(predictions, dataset, files[case])
+    return found
 
 
 def measure_robustness(

@@ -1,4 +1,4 @@
-"""The JSON of reports and comparisons as a JSON Schema, made from the very dataclasses that are written.
+"""The JSON of reports, comparisons and cross-domain matrices as a JSON Schema, made from the dataclasses themselves.
 
 `docs/report-schema.json` holds what `helmlite report --schema` prints; a test keeps the two equal.  Keys may be added
 in later versions of a format, and are then not required; those that are here keep their meaning.
@@ -13,6 +13,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.comparison_files import FORMAT_VERSION as COMPARISON_FORMAT
+from helmlite.evaluate.cross_domain import CrossDomain
+from helmlite.evaluate.cross_domain_files import FORMAT_VERSION as CROSS_DOMAIN_FORMAT
 from helmlite.evaluate.report import FORMAT_VERSION as REPORT_FORMAT
 from helmlite.evaluate.report import RunReport
 
@@ -21,19 +23,23 @@ Schema = dict[str, Any]
 
 
 def report_schema() -> Schema:
-    """JSON Schema (2020-12) of `report.json` and `comparison.json`: one of the two."""
+    """JSON Schema (2020-12) of `report.json`, `comparison.json` and `cross-domain.json`: one of the three."""
     found: dict[str, Schema] = {}
-    for kind in (RunReport, Comparison):
+    for kind in (RunReport, Comparison, CrossDomain):
         _schema(kind, found)
     found["RunReport"] = _as_written(found["RunReport"])
-    found["Comparison"]["properties"].update({"format": {"const": COMPARISON_FORMAT}, "kind": {"const": "comparison"}})
-    found["Comparison"]["required"] += ["format", "kind"]
+    for name, version, kind_name in (
+        ("Comparison", COMPARISON_FORMAT, "comparison"),
+        ("CrossDomain", CROSS_DOMAIN_FORMAT, "cross-domain"),
+    ):
+        found[name]["properties"].update({"format": {"const": version}, "kind": {"const": kind_name}})
+        found[name]["required"] += ["format", "kind"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "What helmlite compress and helmlite compare write",
+        "title": "What helmlite compress, helmlite compare and helmlite cross-domain write",
         "description": "Accuracies and recalls are in [0, 1], losses and their intervals in points, times in ms, sizes "
         "in bytes. null is unknown, never zero.",
-        "anyOf": [{"$ref": "#/$defs/RunReport"}, {"$ref": "#/$defs/Comparison"}],
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("RunReport", "Comparison", "CrossDomain")],
         "$defs": dict(sorted(found.items())),
     }
 

@@ -28,6 +28,7 @@ from helmlite.evaluate.comparison import Comparison, Contender, compare
 from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
+from helmlite.evaluate.findings.leaks import find_leak
 from helmlite.evaluate.gate import (
     FAILED,
     PASSED,
@@ -43,6 +44,7 @@ from helmlite.evaluate.pages.gallery import cut_gallery
 from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
+from helmlite.evaluate.robustness import WorsePredictions, worsened_kept
 from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
 from helmlite.evaluate.statistics.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, choose_thresholds
@@ -120,7 +122,7 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     before, after = seen[baseline.name], seen[result.name]
     both = {baseline.name: before, result.name: after}
     pictures = {name: (found.test, _thresholds(prepared, found)) for name, found in both.items()}
-    evidence = _evidence(prepared, report, before, after)
+    evidence = _evidence(prepared, baseline, result, report, seen, log)
     gallery = cut_gallery(evidence, [before.test, after.test], prepared.test)
     write_label_mistakes(evidence.label_mistakes, settings.out / MISTAKES_NAME)
     report = replace(report, evidence=evidence)
@@ -180,11 +182,15 @@ def _context(prepared: Prepared, log: Log) -> Context:
 
 def _look(item: Candidate, prepared: Prepared, log: Log) -> Seen:
     log(f"accuracy: {item.name}")
+    return look(item.predictor, prepared.val, prepared.test, _kept_in(item, prepared), log)
+
+
+def _kept_in(item: Candidate, prepared: Prepared) -> Path:
+    """Where what an artifact finds is kept: another place for other pictures, weights or another runtime."""
     row = item.name.replace(" ", "-").replace(".", "").lower()
     about = json.dumps([prepared.hashes["val"], prepared.hashes["test"], item.predictor.identity()], sort_keys=True)
-    key = hashlib.sha256(about.encode()).hexdigest()[:12]  # other pictures, weights or runtime: looked at again
-    folder = prepared.settings.out / "predictions" / f"{row}-{key}"
-    return look(item.predictor, prepared.val, prepared.test, folder, log)
+    key = hashlib.sha256(about.encode()).hexdigest()[:12]
+    return prepared.settings.out / "predictions" / f"{row}-{key}"
 
 
 def _gains(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> tuple[TeachersGain, ...]:
@@ -319,11 +325,29 @@ def _operating_point(prepared: Prepared, before: Seen, after: Seen) -> Operating
     return operating_point(*(match_class(item.val, prepared.val, labels) for item in (before, after)))
 
 
-def _evidence(prepared: Prepared, report: RunReport, before: Seen, after: Seen) -> Comparison:
+def _evidence(
+    prepared: Prepared, baseline: Candidate, result: Candidate, report: RunReport, seen: dict[str, Seen], log: Log
+) -> Comparison:
     """Baseline and result side by side: kinds of errors, causes, thresholds, what the verdict hangs on."""
-    rows = ((report.baseline, before), (report.result, after))
-    sides = [Contender(row, found.test, found.val) for row, found in rows]
-    return compare(sides, prepared.test, prepared.val, prepared.settings.thresholds, prepared.settings.seed)
+    settings = prepared.settings
+    sides = []
+    for row, item in ((report.baseline, baseline), (report.result, result)):
+        found = seen[item.name]
+        worse = _worse(item, found, prepared, log)
+        sides.append(Contender(row, found.test, found.val, worse=worse, predict=item.predictor))
+    log("evidence: errors, causes and what the verdict hangs on")
+    evidence = compare(sides, prepared.test, prepared.val, settings.thresholds, settings.seed)
+    tested = {item.measured.name: item.reported for item in sides}
+    leak = find_leak(prepared.test, prepared.train, tested, settings.seed)
+    return replace(evidence, leaks=() if leak is None else (leak,))
+
+
+def _worse(item: Candidate, found: Seen, prepared: Prepared, log: Log) -> WorsePredictions | None:
+    if not prepared.settings.robustness:
+        return None
+    log(f"bad conditions: {item.name}")
+    folder = _kept_in(item, prepared) / "worse"
+    return worsened_kept(folder, item.predictor, prepared.test, found.test, prepared.settings.seed, log)
 
 
 def _thresholds(prepared: Prepared, seen: Seen) -> Thresholds:
@@ -447,6 +471,7 @@ def _command(settings: CompressSettings) -> str:
     words += ["--seed", str(settings.seed)]
     words += ["--thresholds", str(settings.thresholds)] if settings.thresholds != BEST_F1 else []
     words += ["--unlabelled", settings.unlabelled.name] if settings.unlabelled else []
+    words += ["--robustness"] if settings.robustness else []
     words += ["--export", "ultralytics-pt"] if settings.stock_pt else []
     words += ["--device", settings.device] if settings.device != "auto" else []
     for name, role in settings.roles.items():

@@ -55,6 +55,7 @@ class CompressSettings:
     stock_pt: whether a `.pt` for stock Ultralytics is wanted as well
     unlabelled: folder of pictures without labels, on which teachers teach too
     thresholds: how the bundle's thresholds are chosen on val, and those of the pictures' table
+    robustness: whether baseline and result are also looked at in bad conditions
     """
 
     model: str
@@ -73,6 +74,7 @@ class CompressSettings:
     stock_pt: bool = False
     unlabelled: Path | None = None
     thresholds: ThresholdRule = BEST_F1
+    robustness: bool = False
 
 
 @dataclass(frozen=True)

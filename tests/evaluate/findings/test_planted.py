@@ -18,7 +18,7 @@ from helmlite.evaluate.findings.faults import Faults
 from helmlite.evaluate.findings.leaks import find_leak
 from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.gate import FAILED, GateVerdict, judge
-from helmlite.evaluate.pages.findings_card import findings_of
+from helmlite.evaluate.pages.evidence import findings_of
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow

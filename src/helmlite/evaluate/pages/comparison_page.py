@@ -7,9 +7,9 @@ from html import escape
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison, Difference
+from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.measured import Measured
-from helmlite.evaluate.pages.evidence import evidence_sections, name_cells
-from helmlite.evaluate.pages.findings_card import findings_card, not_looked_for
+from helmlite.evaluate.pages.evidence import evidence_sections, findings_section, name_cells
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
@@ -24,7 +24,7 @@ def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = ())
     names = " · ".join(item.measured.name for item in comparison.models)
     sections = [
         _header(comparison),
-        findings_card(comparison),
+        findings_section(comparison),
         _differences(comparison),
         _models(comparison),
         _classes(comparison),
@@ -97,7 +97,7 @@ def _differences(comparison: Comparison) -> str:
         ):
             if loss is not None and interval is not None:
                 verdict = {1: "failed", 0: "not judged", -1: "passed"}[_direction(interval)]
-                rows.append(IntervalRow(f"{_short(item.name)}: {what}", verdict, loss, *interval, 0.0))
+                rows.append(IntervalRow(f"{shortened(item.name)}: {what}", verdict, loss, *interval, 0.0))
     plotted = (
         f'<div class="plot">{interval_plot(rows)}</div><p class="key">Dot: the difference. Bar: its 95 % interval, '
         "paired by picture, of mAP50-95 and of the recall of no_helmet. "
@@ -119,7 +119,7 @@ def _differences(comparison: Comparison) -> str:
     return section("Differences", f'{plotted}<ul class="checks">{sentences}</ul>', f"Each against {first}.{level}")
 
 
-def _short(name: str) -> str:
+def shortened(name: str) -> str:
     """A name that fits beside a plot: its end tells more than its beginning."""
     return name if len(name) <= _LONGEST_LABEL else "…" + name[1 - _LONGEST_LABEL :]
 
@@ -191,7 +191,8 @@ def _notes(comparison: Comparison) -> str:
 
 def notes_of(comparison: Comparison) -> list[str]:
     """What a reader must bear in mind, and which faults could not be looked for."""
-    return [comparison.resolution.in_words(), *comparison.remarks, *not_looked_for(comparison)]
+    unsaid = [f"{item.name}: {in_words(one)}" for item in comparison.differences for one in item.faults.unsaid]
+    return [comparison.resolution.in_words(), *comparison.remarks, *unsaid]
 
 
 def pictures_in_words(comparison: Comparison) -> str:

@@ -14,6 +14,7 @@ from helmlite.evaluate.comparison import ComparedModel, Comparison, Difference, 
 from helmlite.evaluate.diagnosis.confusion import ConfusionMatrix
 from helmlite.evaluate.diagnosis.heights import HeightBand
 from helmlite.evaluate.diagnosis.tide import KINDS
+from helmlite.evaluate.findings.words import Finding, in_words
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.gallery_cards import gallery_sections
 from helmlite.evaluate.pages.html import section, shown
@@ -38,6 +39,24 @@ def evidence_sections(comparison: Comparison, gallery: Sequence[GalleryPart] = (
         _influence(comparison),
         _conditions(comparison),
     ]
+
+
+def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
+    """(model, what is wrong with it) for each fault, after ("", what is wrong with the pictures) for each leak."""
+    first = comparison.models[0].measured.name
+    of_pictures: list[Finding] = [*comparison.own_pictures, *comparison.leaks]
+    return [("", in_words(item)) for item in of_pictures] + [
+        (item.name, in_words(fault, first)) for item in comparison.differences for fault in item.faults.found()
+    ]
+
+
+def findings_section(comparison: Comparison) -> str:
+    """The card that comes first: what is wrong with the models or the pictures.  Empty where nothing was found."""
+    found = "".join(
+        f"<li>{f'<b>{escape(name)}</b> ' if name else ''}{escape(sentence)}</li>"
+        for name, sentence in findings_of(comparison)
+    )
+    return section("Findings", f'<ul class="checks findings">{found}</ul>') if found else ""
 
 
 def _errors(comparison: Comparison) -> str:

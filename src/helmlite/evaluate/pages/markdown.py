@@ -1,13 +1,15 @@
-"""Reports and comparisons as Markdown for a pull request: the answer first, then one table."""
+"""Reports, comparisons and cross-domain matrices as Markdown for a pull request: the answer first, then one table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison
+from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages import cross_domain_page
 from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
     cells_of,
@@ -17,7 +19,7 @@ from helmlite.evaluate.pages.comparison_page import (
     pictures_in_words,
     sentences_of,
 )
-from helmlite.evaluate.pages.findings_card import findings_of
+from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
 
 _REPORT_COLUMNS = (
@@ -44,6 +46,38 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cross_domain_markdown(matrix: CrossDomain) -> str:
+    """What the page says first, accuracies and losses as two tables, and the notes."""
+    page = cross_domain_page
+    names = [item.name for item in matrix.domains]
+    rows = [(f"{item.name}: {page.home_in_words(item)}", item.name) for item in matrix.models]
+
+    def filled(made: Callable[[DomainCell], str]) -> list[str]:
+        cells = [[title, *(made(matrix.cell(model, name)) for name in names)] for title, model in rows]
+        return _table(("model: trained on", *names), cells)
+
+    lines = [
+        f"## {plain(page.headline(matrix))}",
+        "",
+        "mAP50-95 in points (95 % interval):",
+        "",
+        *filled(page.accuracy_in_words),
+        "",
+        "Points of mAP50-95 lost against the best model that was trained on the column's set, paired by picture:",
+        "",
+        *filled(page.loss_in_words),
+        "",
+        *(f"- **{plain(what)}** {plain(said)}" for what, said in page.sentences_of(matrix)),
+        "",
+        *(f"- {plain(line)}" for line in page.notes_of(matrix)),
+        "",
+        *(f"- {plain(page.set_in_words(item))}, data `{item.data[0].sha256[:12]}`" for item in matrix.domains),
+        "",
+        f"Seed {matrix.seed}.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def report_markdown(report: RunReport) -> str:
     """The verdict, the gate's checks that matter, a row for each step, and where the speed comes from."""
     rows = [report.baseline, *report.steps, report.result, *report.references]
@@ -54,7 +88,7 @@ def report_markdown(report: RunReport) -> str:
         f"{plain(report.model)} for {plain(report.target)}. mAP50-95 on the reported pictures: "
         f"{change_in_words(report.map_loss_points)}{interval}.",
         "",
-        *(_findings(report.evidence) if report.evidence is not None else []),
+        *(_findings(report.evidence) if report.evidence is not None else ()),
         *(f"- {plain(line)}" for line in report.gate.says),
         "",
         *_table(_REPORT_COLUMNS, [_report_cells(item, report) for item in rows]),

@@ -10,7 +10,7 @@ from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
-from helmlite.evaluate.pages.evidence import evidence_sections
+from helmlite.evaluate.pages.evidence import evidence_sections, findings_section
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.gallery_cards import gallery_sections
 from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, pill, section, shown
@@ -23,6 +23,7 @@ def report_page(report: RunReport, gallery: Sequence[GalleryPart] = ()) -> str:
     sections = [
         _header(report),
         _tiles(report),
+        findings_section(report.evidence) if report.evidence is not None else "",
         _notes(report),
         _gate(report),
         _steps(report),

@@ -13,10 +13,12 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
+from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages import cross_domain_page
 from helmlite.evaluate.pages.comparison_page import headline, notes_of
-from helmlite.evaluate.pages.findings_card import findings_of
+from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
@@ -54,13 +56,13 @@ def show_report(report: RunReport, width: int | None = None) -> None:
     if report.result.fidelity is not None:
         console.print(Text(f"{report.result.name} {report.result.fidelity.in_words()}"), soft_wrap=True)
     console.print()
-    if report.evidence is not None:
-        _show_findings(report.evidence, console)
     for check in report.gate.checks:
         if check.verdict != "passed" or check.name in ("mAP50-95", "recall of no_helmet"):
             console.print(
                 Text.assemble((f"{check.verdict:>10}  ", _COLOURS[check.verdict]), check.says), soft_wrap=True
             )
+    for name, sentence in findings_of(report.evidence) if report.evidence is not None else []:
+        console.print(Text(f"   finding  {name}{': ' if name else ''}{sentence}", style="yellow"), soft_wrap=True)
     notes = [*report.notes, *([report.resolution.in_words()] if report.resolution else [])]
     for note in notes:
         console.print(Text(f"      note  {note}"), soft_wrap=True)
@@ -109,7 +111,8 @@ def show_comparison(comparison: Comparison) -> None:
             cells = [column(item.measured, comparison) for column in columns.values()]
             table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
         console.print(table)
-    _show_findings(comparison, console)
+    for name, sentence in findings_of(comparison):
+        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
     for difference in comparison.differences:
         for sentence in difference.says:
             console.print(Text(f"{difference.name}  {sentence}"), soft_wrap=True)
@@ -119,9 +122,34 @@ def show_comparison(comparison: Comparison) -> None:
     console.print(Text(headline(comparison), style="bold"), soft_wrap=True)
 
 
-def _show_findings(comparison: Comparison, console: Console) -> None:
-    for name, sentence in findings_of(comparison):
-        console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
+def show_cross_domain(matrix: CrossDomain, width: int | None = None) -> None:
+    """Accuracies and losses as two tables, the losses in words, and what to bear in mind."""
+    page = cross_domain_page
+    console = Console(width=width, highlight=False)
+
+    def recall(cell: DomainCell) -> str:
+        return figures.UNKNOWN if cell.at_level is None else figures.share(cell.at_level.recall)
+
+    parts: tuple[tuple[str, Callable[[DomainCell], str]], ...] = (
+        ("mAP50-95, points", page.accuracy_in_words),
+        ("points lost against the best that was trained there", page.loss_in_words),
+        ("recall of no_helmet at equal false alarms", recall),
+    )
+    for title, made in parts:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+        table.add_column("model: trained on", overflow="fold")
+        for domain in matrix.domains:
+            table.add_column(Text(domain.name), justify="right", overflow="fold")
+        for model in matrix.models:
+            cells = [Text(made(matrix.cell(model.name, domain.name))) for domain in matrix.domains]
+            table.add_row(Text(f"{model.name}: {page.home_in_words(model)}"), *cells)
+        console.print(table)
+    for what, said in page.sentences_of(matrix):
+        console.print(Text(f"{what}  {said}"), soft_wrap=True)
+    for note in page.notes_of(matrix):
+        console.print(Text(f"note  {note}"), soft_wrap=True)
+    console.print()
+    console.print(Text(page.headline(matrix), style="bold"), soft_wrap=True)
 
 
 def show_robustness(robustness: Robustness, width: int | None = None) -> None:

@@ -9,7 +9,7 @@
 B. Efron, Better Bootstrap Confidence Intervals, JASA 82 (1987), sections 2 (z0), 3 (the percentiles) and 7 (a).
 B. Efron, R. Tibshirani, An Introduction to the Bootstrap (1993), section 13.4, for the basic one's weakness.
 Resamples equal to the value count half as below it, since a recall takes few values.  What each of them is worth on
-detectors is measured by benchmarks/gate_simulation.py, and docs/evaluation.md says which of them the gate uses.
+detectors is measured by benchmarks/gate_simulation.py, and docs/gate.md says which of them the gate uses.
 """
 
 from __future__ import annotations

@@ -1,0 +1,40 @@
+"""A cross-domain matrix in a folder: `cross-domain.json` for programs, `.html` for people, `.md` for a pull request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from helmlite.evaluate.cross_domain import CrossDomain
+from helmlite.evaluate.pages.cross_domain_page import cross_domain_page
+from helmlite.evaluate.pages.markdown import cross_domain_markdown
+from helmlite.evaluate.plain import from_plain, to_plain
+from helmlite.files import read_json, write_whole
+
+JSON_NAME, PAGE_NAME, MARKDOWN_NAME = "cross-domain.json", "cross-domain.html", "cross-domain.md"
+FORMAT_VERSION = 1
+
+
+def write_cross_domain(matrix: CrossDomain, folder: Path) -> Path:
+    """Writes the files into `folder`, which is made, and gives the page's path.  Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(cross_domain_json(matrix), indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(folder / JSON_NAME, text + "\n")
+    write_whole(folder / MARKDOWN_NAME, cross_domain_markdown(matrix))
+    write_whole(folder / PAGE_NAME, cross_domain_page(matrix))
+    return folder / PAGE_NAME
+
+
+def cross_domain_json(matrix: CrossDomain) -> dict[str, Any]:
+    """The matrix as plain JSON values."""
+    return {"format": FORMAT_VERSION, "kind": "cross-domain", **to_plain(matrix)}
+
+
+def read_cross_domain(path: Path) -> CrossDomain:
+    """The matrix in a folder, or in a `cross-domain.json`.  Raises OSError, ValueError."""
+    file = path / JSON_NAME if path.is_dir() else path
+    values = read_json(file, dict, "so it is no matrix of helmlite; give the command again that wrote it")
+    if values.get("kind") != "cross-domain" or values.get("format") != FORMAT_VERSION:
+        raise ValueError(f"{file}: expected a cross-domain matrix of format {FORMAT_VERSION}.")
+    return from_plain(CrossDomain, values, str(file))
