@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_detector"]
+__all__ = ["__version__", "compare_models", "load_detector", "open_model"]
+_FROM = {
+    "compare_models": "helmlite.models.compared",
+    "load_detector": "helmlite.compress.load",
+    "open_model": "helmlite.models.opened",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`helmlite.load_detector`, imported when asked for: the edge runtime has no PyTorch."""
-    if name == "load_detector":
-        from helmlite.compress.load import load_detector
-
-        return load_detector
+    """The names above, imported when asked for: the edge runtime has no PyTorch."""
+    if name in _FROM:
+        return getattr(import_module(_FROM[name]), name)
     raise AttributeError(f"module 'helmlite' has no attribute '{name}'")

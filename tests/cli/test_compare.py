@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from helmlite.cli.compare import WantedModel, named, parse_model
+from helmlite.models.wanted import WantedModel, named, parse_model
 
 
 @pytest.fixture
@@ -114,3 +114,105 @@ def test_names_that_tell_apart() -> None:
     assert names(WantedModel("x/a.onnx"), WantedModel("y/a.onnx")) == ["x/a.onnx", "y/a.onnx"]
     assert names(WantedModel("m", input_size=640), WantedModel("m", input_size=416)) == ["m 640", "m 416"]
     assert names(WantedModel("m", name="big"), WantedModel("m")) == ["big", "m"]
+
+
+def _coarse(seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    """A picture of its own: red and blue shapes by seed."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture
+def leaking(data: Path) -> Path:
+    """Four tested pictures, two of which are in train as well."""
+    for split, seeds in (("test", range(4)), ("train", (9, 1, 3))):
+        images, labels = data.parent / "images" / split, data.parent / "labels" / split
+        images.mkdir(exist_ok=True), labels.mkdir(exist_ok=True)
+        for number, seed in enumerate(seeds):
+            cv2.imwrite(str(images / f"{number}.png"), _coarse(seed))
+            (labels / f"{number}.txt").write_text("0 0.28125 0.28125 0.4375 0.4375\n")
+    data.write_text(data.read_text("utf-8") + "train: images/train\n", encoding="utf-8")
+    return data
+
+
+def test_near_duplicates_of_train_are_said(run, bundle: Path, model: Path, leaking: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    out = tmp_path / "out"
+    bare = f"{model},classes=helmet+未戴头盔,name=bare file"
+    code, shown, error = run("compare", f"{bundle},name=ours", bare, "--data", leaking, "--out", out)
+    assert code == 0, error
+    sentence = "2 of 4 pictures of test look the same as pictures of train: 1.png like 1.png, 3.png like 2.png."
+    assert f"finding  {sentence}" in shown
+    leak = json.loads((out / "comparison.json").read_text("utf-8"))["leaks"][0]
+    assert (leak["pictures"], leak["tested"], leak["learned"]) == (2, 4, 3)
+    assert [side["name"] for side in leak["without"]] == ["ours", "bare file"]
+    assert sentence in (out / "comparison.html").read_text("utf-8")
+    assert sentence in (out / "comparison.md").read_text("utf-8")
+    code, shown, _ = run("eval", bundle, "--data", leaking, "--json", tmp_path / "eval.json")
+    assert code == 0 and f"finding: {sentence}" in shown
+    assert json.loads((tmp_path / "eval.json").read_text("utf-8"))["leaks"][0]["pictures"] == 2
+
+
+def test_a_model_tested_on_what_it_learned_from(run, bundle: Path, model: Path, leaking: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    from dataclasses import replace
+
+    from helmlite.data.load import load_dataset
+    from helmlite.runtime.bundle import read_manifest, write_manifest
+
+    sha256 = load_dataset(leaking, "train").sha256()
+    own = replace(read_manifest(bundle), provenance={"data": {"train": sha256, "test": "other"}})
+    bare = f"{model},classes=helmet+未戴头盔,name=bare file"
+    code, shown, _ = run("compare", f"{bundle},name=ours", bare, "--data", leaking, "--split", "train")
+    assert code == 0 and "learned from these very pictures" not in shown
+    assert "These are pictures of train: what a model scores on pictures it learned from is no test of it." in shown
+    write_manifest(bundle, own)
+    code, shown, _ = run("compare", f"{bundle},name=ours", bare, "--data", leaking, "--split", "train", "--limit", 2)
+    assert code == 0
+    assert f"finding  ours learned from these very pictures (train, {sha256[:12]})" in shown
+    code, shown, _ = run("eval", bundle, "--data", leaking, "--split", "train", "--json", tmp_path / "out.json")
+    assert code == 0 and "finding: toy learned from these very pictures" in shown
+    assert json.loads((tmp_path / "out.json").read_text("utf-8"))["own_pictures"][0]["split"] == "train"
+
+
+def test_a_train_split_that_is_gone_is_no_error(run, bundle: Path, data: Path) -> None:  # type: ignore[no-untyped-def]
+    data.write_text(data.read_text("utf-8") + "train: images/gone\n", encoding="utf-8")
+    code, shown, _ = run("eval", bundle, "--data", data)
+    assert code == 0 and "The train split cannot be opened, so near-duplicates of it were not looked for" in shown
+
+
+def test_an_unknown_layout_shows_the_shapes_and_how_to_declare_it(  # type: ignore[no-untyped-def]
+    run, bundle: Path, data: Path, tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper
+
+    nodes = [helper.make_node("GlobalAveragePool", ["images"], ["found"])]
+    graph = helper.make_graph(
+        nodes,
+        "strange",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("found", TensorProto.FLOAT, [1, 3, 1, 1])],
+    )
+    file = tmp_path / "strange.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(file))
+    for words in (("eval", file, "--classes", "helmet,x"), ("compare", bundle, f"{file},classes=helmet+x")):
+        code, _, error = run(*words, "--data", data)
+        assert code == 2 and error.count("\n") == 1
+        assert "declare it with --layout helmlite|ultralytics|end2end. Its outputs are found (1, 3, 1, 1)." in error
+    code, _, error = run("eval", file, "--classes", "helmet,x", "--layout", "ultralytics", "--data", data)
+    assert code == 2 and "does not fit --layout ultralytics with 2 classes" in error and "(1, 3, 1, 1)" in error
+
+
+def test_a_class_without_a_box_is_unknown_and_not_zero(  # type: ignore[no-untyped-def]
+    run, bundle: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
+    (data.parent / "labels" / "test" / "3.txt").write_text("")
+    out = tmp_path / "out"
+    bare = f"{model},classes=helmet+未戴头盔,name=b"
+    code, shown, _ = run("compare", f"{bundle},name=a", bare, "--data", data, "--out", out)
+    assert code == 0 and "No bare head is labelled." in shown
+    values = json.loads((out / "comparison.json").read_text("utf-8"))["models"][0]
+    assert values["measured"]["per_class"][1]["ap"] is None and values["measured"]["recall_no_helmet"] is None
+    assert ">unknown<" in (out / "comparison.html").read_text("utf-8")
+    code, shown, _ = run("eval", bundle, "--data", data)
+    assert code == 0 and "bare no_helmet unknown unknown 0 0" in " ".join(shown.split())
+    assert "bare heads: none is labelled here; 25.0 false alarms per 100 pictures at 0.400" in shown

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from helmlite.cli.compare import WantedModel
-    from helmlite.cli.evaluate import OpenedModel
     from helmlite.data.dataset import Dataset
     from helmlite.evaluate.cross_domain import CrossDomain, TrainedModel
+    from helmlite.models.opened import OpenedModel
+    from helmlite.models.wanted import WantedModel
 
 _TRAINED_ON = "trained_on"
 
@@ -76,9 +76,13 @@ def measured_matrix(
     seed: int = 0,
 ) -> CrossDomain:
     """The matrix of models and data sets as they are typed.  Raises ValueError, OSError or ImportError."""
-    from helmlite.cli.compare import look, named, now, typed_command, versions_of
+    from helmlite.cli.compare import now, typed_command
+    from helmlite.cli.evaluate import ShownProgress
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.cross_domain import LookedAt, cross_domain
+    from helmlite.models.look import look
+    from helmlite.models.opened import versions_of
+    from helmlite.models.wanted import named
 
     parsed = [_parse(text, runtime) for text in models]
     wanted = named([item for item, _ in parsed])
@@ -92,7 +96,7 @@ def measured_matrix(
     rows = _rows(wanted, [home for _, home in parsed], opened, sets, roles)
     looked, remarks = list[LookedAt](), list[str]()
     for item in sets:
-        pictures, contenders, said = look(opened, loaded[item.name], seed=seed)
+        pictures, contenders, said = look(opened, loaded[item.name], seed=seed, shown=ShownProgress)
         looked.append(LookedAt(item.name, pictures[0], pictures[-1], tuple(contenders)))
         remarks += [f"{item.name}: {line}" for line in said if line not in _lines_of(opened)]
         remarks += _own_pictures(item.name, loaded[item.name][0], opened)
@@ -116,7 +120,7 @@ class WantedSet:
 
 def _parse(text: str, runtime: str | None) -> tuple[WantedModel, tuple[str, ...] | None]:
     """`MODEL[,setting=value...]` with one setting more than `compare` knows; None where it is not given."""
-    from helmlite.cli.compare import SETTINGS, split_settings, wanted_model
+    from helmlite.models.wanted import SETTINGS, split_settings, wanted_model
 
     model, given = split_settings(text, {*SETTINGS, _TRAINED_ON})
     homes = given.pop(_TRAINED_ON, None)
@@ -129,7 +133,7 @@ def _named_sets(data: Sequence[str]) -> list[WantedSet]:
 
     Raises ValueError where two are the same or were given one name.
     """
-    from helmlite.cli.compare import split_settings
+    from helmlite.models.wanted import split_settings
 
     if not data:
         raise ValueError("cross-domain wants at least one --data.")
@@ -146,9 +150,9 @@ def _named_sets(data: Sequence[str]) -> list[WantedSet]:
 
 def _load(path: Path, split: str, roles: Mapping[str, str], limit: int | None) -> list[Dataset]:
     """The reported and the tuning pictures."""
-    from helmlite.cli.compare import tuning_split
     from helmlite.data.load import load_dataset
     from helmlite.data.roles import with_given_roles
+    from helmlite.models.look import tuning_split
 
     parts = [load_dataset(path, name) for name in (split, tuning_split(path, split))]
     parts = [replace(item, classes=with_given_roles(item.classes, roles)) for item in parts]

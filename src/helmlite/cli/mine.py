@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from helmlite.cli.evaluate import OpenedModel
     from helmlite.data.duplicates import Fingerprint
     from helmlite.mine.mined_set import MinedSet
     from helmlite.mine.seen import Watcher
+    from helmlite.models.opened import OpenedModel
 
 _NEXT = {
     "yolo": "correct {out}/labels where they are, or in any tool that reads YOLO",
@@ -60,13 +60,13 @@ def mine_source(
 
     Ctrl-C ends the looking: the best of what was seen until then is written.
     """
-    from helmlite.cli.compare import named, parse_model
     from helmlite.cli.errors import EXIT_INTERRUPTED
     from helmlite.cli.evaluate import ShownProgress
     from helmlite.data.roles import parse_role_options
     from helmlite.files import check_new_folder, keep_out_of
     from helmlite.mine.mine import MineSettings, mine
     from helmlite.mine.mined_set import check_tool, write_mined
+    from helmlite.models.wanted import named, parse_model
     from helmlite.runtime.sources import open_source
 
     settings = MineSettings(count, gap, limit)

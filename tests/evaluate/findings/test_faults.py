@@ -77,7 +77,7 @@ def test_a_class_that_was_never_alive_is_not_said_to_have_died() -> None:
     helmets = _changed(found, lambda item: item[item.labels == 0])
     faults = _faults(dataset, helmets, helmets)
     assert faults.found() == ()
-    assert Unsaid("dead", "no_helmet", 0, 10) in faults.unsaid and Unsaid("scores", "no_helmet", 0, 20) in faults.unsaid
+    assert Unsaid("dead", "no_helmet", 0, 8) in faults.unsaid and Unsaid("scores", "no_helmet", 0, 20) in faults.unsaid
 
 
 def test_boxes_that_are_moved() -> None:
@@ -204,7 +204,7 @@ def test_too_few_pictures_say_nothing(pictures: int) -> None:
     assert {item.family for item in faults.unsaid} == {"dead", "blind", "moved", "scores"}
     assert in_words(faults.unsaid[0]) == (
         f"not looked for: a class that is no longer reported (helmet); {pictures} to go by, in too few pictures or "
-        "fewer than the 10 it takes."
+        "fewer than the 8 it takes."
     )
 
 

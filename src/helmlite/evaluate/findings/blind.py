@@ -4,7 +4,7 @@ The heads that the baseline finds are put in the order of their heights, and the
 those that the candidate finds from those that it does not: two shares, one on each side, of the highest likelihood.
 It fires where next to nothing is left on one side (as for a dead class, `dead.is_gone`), while on the other at least
 KEPT_MORE more are kept for certain, by Newcombe's 99 % interval of the difference.  A search over all heights finds
-something in any noise; that ten heads in a row are lost is beyond what it could find.
+something in any noise; that eight heads in a row are lost is beyond what it could find.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from helmlite.evaluate.findings.pairs import Heads
 from helmlite.evaluate.statistics.risks import difference_interval
 
 FAMILY = "blind"
-FEWEST_HEADS = 10  # on either side
+FEWEST_HEADS = 8  # on either side
 KEPT_MORE = 0.25
 
 

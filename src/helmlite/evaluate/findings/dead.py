@@ -2,7 +2,7 @@
 
 Of the heads that the baseline finds the candidate finds next to none, each at its own threshold.  It fires where at
 most MOST_KEPT are still found and where even the upper end of the 99 % Wilson interval of that share is below half:
-with nothing found, from ten heads on.
+with nothing found, from eight heads on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from helmlite.evaluate.findings.pairs import Side, heads_of
 from helmlite.evaluate.statistics.risks import wilson_interval
 
 FAMILY = "dead"
-FEWEST_HEADS = 10
+FEWEST_HEADS = 8
 MOST_KEPT, KEPT_FOR_CERTAIN = 0.1, 0.5
 
 
@@ -55,7 +55,7 @@ def find_dead_classes(before: Side, after: Side, dataset: Dataset) -> tuple[list
 def is_gone(kept: int, heads: int) -> bool:
     """Whether next to nothing is left of so many heads, beyond what chance takes.
 
-    >>> is_gone(0, 10), is_gone(0, 6), is_gone(1, 20), is_gone(3, 20)
+    >>> is_gone(0, 8), is_gone(0, 6), is_gone(1, 20), is_gone(3, 20)
     (True, False, True, False)
     """
     interval = wilson_interval(kept, heads, NORMAL_99)

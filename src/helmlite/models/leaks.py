@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helmlite.models.look import Shown, silent
+
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
     from helmlite.evaluate.accuracy import Predictions
@@ -31,6 +33,7 @@ def said_of_pictures(
     found: Mapping[str, Predictions],
     made_with: Mapping[str, Mapping[str, str]],
     seed: int = 0,
+    shown: Shown = silent,
 ) -> PicturesSaid:
     """What must be said of the tested pictures.
 
@@ -38,7 +41,6 @@ def said_of_pictures(
     tested:    the pictures that were tested, in the classes that `found` counts in
     made_with: name of each model -> split -> hash, as its provenance says
     """
-    from helmlite.cli.evaluate import ShownProgress
     from helmlite.data.load import load_dataset, splits_of
     from helmlite.evaluate.findings.leaks import find_leak, find_own_pictures
 
@@ -59,7 +61,7 @@ def said_of_pictures(
     except (ValueError, OSError) as error:
         reason = f"The {LEARNED} split cannot be opened, so near-duplicates of it were not looked for: {error}"
         return PicturesSaid(own_pictures=own, remarks=(reason,))
-    with ShownProgress(f"near-duplicates of {LEARNED}") as progress:
+    with shown(f"near-duplicates of {LEARNED}") as progress:
         leak = find_leak(tested, learned, found, seed, progress)
     return PicturesSaid(() if leak is None else (leak,), own)
 
