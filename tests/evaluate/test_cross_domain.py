@@ -80,6 +80,7 @@ def test_a_cell_is_counted_by_hand() -> None:
     assert (native.against, stranger.against) == (None, "native")
     assert native.map_ci95 is stranger.map_loss_ci95 is stranger.recall_loss_ci95 is None, "four pictures prove nothing"
     assert stranger.says[0] == "mAP50-95: 49.50 points lost, too few pictures for an interval."
+    assert headline(found) == "2 models on 1 set: too few pictures to prove anything"
 
 
 def test_a_proven_loss_has_an_interval_around_it(matrix: CrossDomain) -> None:
@@ -117,6 +118,10 @@ def test_what_a_model_does_not_know_is_not_called_away_from_home() -> None:
     assert found.cells[0].at_home is None and found.cells[0].map_loss_points is None
     assert "a: what it was trained on is not known; say so with a,trained_on=NAME." in found.remarks
     assert headline(found) == "1 model on 1 set: what models lose away from home is unknown"
+    looked = _looked("here", 80, ("native", 1.0), ("<stranger>", 0.5), ("a", 0.5))
+    mixed = cross_domain([*MODELS, TrainedModel("a")], [looked])
+    assert mixed.cells[2].map_loss_ci95 == mixed.cells[1].map_loss_ci95, "it is held against the best all the same"
+    assert headline(mixed).endswith("shown to be lower in 1, higher in 0, not told apart in 0; unknown in 1")
 
 
 def test_thresholds_of_the_reported_pictures_are_said_to_flatter() -> None:

@@ -237,6 +237,7 @@ CHINESE: Mapping[str, str] = {
     "{n_models} model on {n_sets} set": "{n_models} 个模型、{n_sets} 个数据集",
     "{counts}: every model was trained on every set": "{counts}：每个模型都用每个数据集训练过",
     "{counts}: what models lose away from home is unknown": "{counts}：模型跨域损失多少，未知",
+    "{counts}: too few pictures to prove anything": "{counts}：图片太少，什么也证明不了",
     "{counts}: away from home mAP50-95 shown to be lower in {n_lost}, higher in {n_won}, not told apart in {n_alike}": (
         "{counts}：跨域时证实 mAP50-95 更低的 {n_lost} 处，更高的 {n_won} 处，无法区分的 {n_alike} 处"
     ),

@@ -43,19 +43,22 @@ def headline(matrix: CrossDomain) -> str:
     `2 models on 3 sets: away from home mAP50-95 shown to be lower in 2, higher in 0, not told apart in 1; unknown in 1`
     """
     away = [item for item in matrix.cells if item.at_home is not True]
-    shown_cells = [item for item in away if item.map_loss_ci95 is not None]
-    lost = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) > 0 for item in shown_cells)
-    won = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) < 0 for item in shown_cells)
+    judged = [item for item in away if item.at_home is False and item.map_loss_ci95 is not None]
+    lost = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) > 0 for item in judged)
+    won = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) < 0 for item in judged)
     counts = f"{_counted(len(matrix.models), 'model')} on {_counted(len(matrix.domains), 'set')}"
     if not away:
         return f"{counts}: every model was trained on every set"
-    unknown = len(away) - len(shown_cells)
-    tail = f"; unknown in {unknown}" if unknown else ""
-    if not shown_cells:
+    if not judged:
+        is_known = any(item.at_home is False and item.map_loss_points is not None for item in away)
+        if is_known:
+            return f"{counts}: too few pictures to prove anything"
         return f"{counts}: what models lose away from home is unknown"
+    unknown = len(away) - len(judged)
+    tail = f"; unknown in {unknown}" if unknown else ""
     return (
         f"{counts}: away from home mAP50-95 shown to be lower in {lost}, higher in {won}, not told apart in "
-        f"{len(shown_cells) - lost - won}{tail}"
+        f"{len(judged) - lost - won}{tail}"
     )
 
 

@@ -157,11 +157,18 @@ def _matrix(confusion: ConfusionMatrix) -> str:
     rows = []
     for row, (name, counts, shares) in enumerate(zip(names, confusion.counts, confusion.shares(), strict=True)):
         cells = [
-            "–" if row == column == len(names) - 1 else f"{count}<small>{figures.share(share)}</small>"
+            _confused(count, share, invented=row == len(names) - 1, missed=column == len(names) - 1)
             for column, (count, share) in enumerate(zip(counts, shares, strict=True))
         ]
         rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f'<div class="scroll"><table><tr><th>labelled</th>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _confused(count: int, share: float | None, invented: bool, missed: bool) -> str:
+    """A cell: how many, and the share of what is labelled so.  Nobody counts the background that is left alone."""
+    if invented:
+        return "–" if missed else str(count)
+    return f"{count}<small>{shown(figures.share(share))}</small>"
 
 
 def _thresholds(comparison: Comparison) -> str:
