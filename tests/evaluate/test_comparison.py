@@ -286,7 +286,10 @@ def test_a_fault_is_named_first_everywhere(
     assert [item.name for item in blind.faults.dead] == ["no_helmet"]
     sentence = f"class no_helmet: never reported; of {blind.faults.dead[0].heads} heads first finds"
     page, markdown = comparison_page(comparison), comparison_markdown(comparison)
-    assert page.index("<h2>Findings</h2>") < page.index("<h2>Differences</h2>") and f"<b>blind</b> {sentence}" in page
+    assert (
+        page.index("<h2>Findings</h2>") < page.index("<h2>Differences</h2>")
+        and f'<b><span translate="no">blind</span></b> {sentence}' in page
+    )
     assert f"- **blind** {sentence.replace('_', chr(92) + '_')}" in markdown
     show_comparison(comparison)
     assert f"finding  blind  {sentence}" in capsys.readouterr().out

@@ -95,7 +95,7 @@ def test_translations_are_chinese() -> None:
 
 
 def test_every_template_is_of_something_that_code_says() -> None:
-    """A sentence that was changed or removed leaves no template: three words of each clause stand in the code."""
+    """A sentence that was changed or removed leaves no template behind: of each clause three words are in code."""
     said = []
     for path in Path(helmlite.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))) if path.name != "chinese.py" else ():
