@@ -140,7 +140,7 @@ def test_near_duplicates_of_train_are_said(run, bundle: Path, model: Path, leaki
     bare = f"{model},classes=helmet+未戴头盔,name=bare file"
     code, shown, error = run("compare", f"{bundle},name=ours", bare, "--data", leaking, "--out", out)
     assert code == 0, error
-    sentence = "2 of 4 pictures of test look the same as pictures of train: 1.png like 1.png, 3.png like 2.png."
+    sentence = "2 of 4 pictures of test look the same as pictures of train: 1.png ≈ 1.png, 3.png ≈ 2.png."
     assert f"finding  {sentence}" in shown
     leak = json.loads((out / "comparison.json").read_text("utf-8"))["leaks"][0]
     assert (leak["pictures"], leak["tested"], leak["learned"]) == (2, 4, 3)
