@@ -47,7 +47,8 @@ def test_a_bundle_and_a_bare_file_are_one(run, bundle: Path, model: Path, many: 
     assert values["models"][1]["as_carried"] is None
     assert values["commands"][0].startswith("helmlite compare test_a_bundle_and_a_bare_file_0/bundle,name=ours ")
     assert (out / "label-mistakes.csv").read_text("utf-8").count("\n") == 1, "every label is right"
-    assert str(tmp_path) not in (out / "comparison.html").read_text("utf-8")
+    for name in ("comparison.html", "comparison.zh-CN.html"):
+        assert str(tmp_path) not in (out / name).read_text("utf-8")
     assert len((out / "pictures.csv").read_text("utf-8").splitlines()) == 1 + 2 * 78
     again = run("compare", bundle, f"{model},classes=helmet+未戴头盔,name=b", "--data", many, "--out", out)
     assert again[0] == 0, again[2]

@@ -34,6 +34,28 @@ def test_a_run_s_page_is_made_again(run, finished: Path, tmp_path: Path) -> None
     assert run("report", finished)[0] == 0, "its own page may be written over"
 
 
+def test_a_page_in_chinese(run, finished: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    code, shown, _ = run("report", finished, "--language", "zh")
+    assert code == 0 and shown == f"written to {finished / 'report.zh-CN.html'}\n"
+    english, chinese = ((finished / name).read_text("utf-8") for name in ("report.html", "report.zh-CN.html"))
+    assert '<html lang="en">' in english and 'href="report.zh-CN.html">中文</a>' in english
+    assert '<html lang="zh-CN">' in chinese and 'href="report.html">English</a>' in chinese
+    assert "加速 13.6×" in chinese and "data:image/jpeg;base64,AA" in chinese
+    assert run("report", finished)[0] == 0, "its own pages may be written over"
+    place = tmp_path / "页面.html"
+    assert run("report", finished, "--language", "zh", "--page", place, "--no-crops")[0] == 0
+    alone = place.read_text("utf-8")
+    assert "未要求附上截图。" in alone and "data:image" not in alone and 'class="twin"' not in alone
+    assert run("report", finished, "--page", place)[0] == 0 and '<html lang="en">' in place.read_text("utf-8")
+
+
+def test_no_page_is_written_where_one_of_both_is_not_ours(run, finished: Path) -> None:  # type: ignore[no-untyped-def]
+    (finished / "report.zh-CN.html").write_text("<!doctype html>dear diary")
+    code, _, error = run("report", finished)
+    assert code == 2 and "report.zh-CN.html exists and holds other things" in error
+    assert not (finished / "report.html").exists()
+
+
 def test_markdown_and_schema_are_printed(run, finished: Path) -> None:  # type: ignore[no-untyped-def]
     code, shown, _ = run("report", finished, "--markdown")
     assert code == 0 and shown.startswith("## 13.6× faster") and not (finished / "report.html").exists()
@@ -51,6 +73,8 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
         ((tmp_path / "gone",), "none of report.json, comparison.json, cross-domain.json is there"),
         ((finished, "--page", tmp_path / "diary.html"), "exists and holds other things"),
         ((finished, "--page", tmp_path), "is a folder"),
+        ((finished, "--language", "de"), "--language is en or zh; got 'de'."),
+        ((finished, "--language", "zh", "--markdown"), "--markdown is in English only"),
         ((broken,), "report.json: damaged (it is not JSON"),
     )
     for words, message in cases:

@@ -23,6 +23,7 @@ from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.cross_domain_page import cross_domain_page, headline
 from helmlite.evaluate.pages.markdown import cross_domain_markdown
 from helmlite.evaluate.pages.terminal import show_cross_domain
+from helmlite.evaluate.pages.translate import in_chinese, untranslated
 from helmlite.evaluate.schema import report_schema
 from written_data import CLASSES, make_found, make_predictions, make_sample
 
@@ -79,6 +80,7 @@ def test_a_cell_is_counted_by_hand() -> None:
     assert (native.against, stranger.against) == (None, "native")
     assert native.map_ci95 is stranger.map_loss_ci95 is stranger.recall_loss_ci95 is None, "four pictures prove nothing"
     assert stranger.says[0] == "mAP50-95: 49.50 points lost, too few pictures for an interval."
+    assert headline(found) == "2 models on 1 set: too few pictures to prove anything"
 
 
 def test_a_proven_loss_has_an_interval_around_it(matrix: CrossDomain) -> None:
@@ -116,6 +118,10 @@ def test_what_a_model_does_not_know_is_not_called_away_from_home() -> None:
     assert found.cells[0].at_home is None and found.cells[0].map_loss_points is None
     assert "a: what it was trained on is not known; say so with a,trained_on=NAME." in found.remarks
     assert headline(found) == "1 model on 1 set: what models lose away from home is unknown"
+    looked = _looked("here", 80, ("native", 1.0), ("<stranger>", 0.5), ("a", 0.5))
+    mixed = cross_domain([*MODELS, TrainedModel("a")], [looked])
+    assert mixed.cells[2].map_loss_ci95 == mixed.cells[1].map_loss_ci95, "it is held against the best all the same"
+    assert headline(mixed).endswith("shown to be lower in 1, higher in 0, not told apart in 0; unknown in 1")
 
 
 def test_thresholds_of_the_reported_pictures_are_said_to_flatter() -> None:
@@ -173,3 +179,15 @@ def test_the_terminal_says_each_loss(matrix: CrossDomain, capsys: pytest.Capture
     assert "held against" in shown and "100.0 (100.0 to 100.0), at home" in shown
     assert "<stranger> on here  mAP50-95: 49.50 points lost (95 % interval: a loss between" in shown
     assert shown.strip().endswith("not told apart in 0; unknown in 2")
+
+
+def test_its_page_has_no_english_left_in_chinese(matrix: CrossDomain) -> None:
+    unknown = TrainedModel("native", None, "its own record")
+    few = cross_domain((unknown, MODELS[1]), [_looked("here", 4, ("native", 1.0), ("<stranger>", 0.5))])
+    alone = cross_domain(MODELS[:1], [_looked("here", 80, ("native", 1.0))])
+    same = replace(matrix, remarks=(*matrix.remarks, "here: 'helmet' is left out: native has no such class."))
+    names = {"native", "<stranger>", "here", "there", "elsewhere", "native · <stranger>", "native,trained_on=NAME"}
+    for found in (few, alone, same):
+        assert untranslated(cross_domain_page(found), names) == []
+    chinese = in_chinese(cross_domain_page(matrix, twin="cross-domain.html"))
+    assert "2 个模型、2 个数据集：跨域时证实 mAP50-95 更低的 1 处" in chinese and 'href="cross-domain.html"' in chinese

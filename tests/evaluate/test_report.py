@@ -102,7 +102,7 @@ def test_written_and_read_again(tmp_path: Path) -> None:
     page = write_report(a_report(), tmp_path / "run")
     assert page == tmp_path / "run" / "report.html"
     names = sorted(item.name for item in page.parent.iterdir())
-    assert names == ["gallery.json", "report.html", "report.json", "report.md"]
+    assert names == ["gallery.json", "report.html", "report.json", "report.md", "report.zh-CN.html"]
     assert read_gallery(page.parent) == () and read_gallery(tmp_path) == ()
     assert read_report(page.parent) == a_report()
     assert read_report(page.parent / "report.json") == a_report()
@@ -195,6 +195,32 @@ def test_the_page_opens_offline_and_holds_everything(tmp_path: Path) -> None:
         "trained on pictures of this",
     ):
         assert words in page
+
+
+def test_the_two_pages_lead_to_each_other_and_nowhere_else(tmp_path: Path) -> None:
+    write_report(a_report(), tmp_path)
+    names = ("report.html", "report.zh-CN.html")
+    for name, other in (names, names[::-1]):
+        parser = _Page()
+        parser.feed((tmp_path / name).read_text("utf-8"))
+        assert parser.open == []
+        assert [address for address in parser.addresses if not address.startswith(("#", "data:"))] == [other]
+
+
+def test_angle_brackets_are_escaped_everywhere(tmp_path: Path) -> None:
+    """What is between two tags is text, so that a page can be split there: also where a name is an attribute."""
+    comparison, sides, data = compared(tmp_path)
+    name = "<b a=\"1\">&'x'"
+    first = replace(comparison.models[0], measured=replace(comparison.models[0].measured, name=name))
+    gallery = cut_gallery(replace(comparison, models=(first, comparison.models[1])), sides, data)
+    part = replace(gallery[0], crops=tuple(replace(crop, picture=name, says=name) for crop in gallery[0].crops))
+    page = report_page(replace(a_report(), model=name, target=name, evidence=None, notes=(name,)), (part,), twin=name)
+    kinds = {re.match(r"</?([\w-]+)|<!doctype", tag) for tag in re.findall(r"<[^>]+>", page)}
+    assert None not in kinds and '<b a="1">' not in page
+    parser = _Page()
+    parser.feed(page)
+    assert parser.open == []
+    assert not re.search(r"[<>]", "".join(re.split(r"<[^>]+>", re.sub(r"<style>.*?</style>", "", page, flags=re.S))))
 
 
 def test_words_from_outside_are_escaped() -> None:

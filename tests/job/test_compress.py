@@ -19,6 +19,8 @@ from helmlite.data.roles import with_roles
 from helmlite.data.scenes import write_scenes
 from helmlite.detector.tiny import new_tiny
 from helmlite.evaluate.accuracy import load_predictions
+from helmlite.evaluate.pages.translate import untranslated
+from helmlite.evaluate.report_files import read_report
 from helmlite.evaluate.thresholds import choose_thresholds
 from helmlite.job.explain import explain
 from helmlite.job.plan import plan
@@ -122,6 +124,18 @@ def test_every_file_was_held_against_its_detector_and_the_copy_against_its_origi
     if "4. quantize" in rows:
         assert rows["4. quantize"]["fidelity"]["against"] == "3. distill"
     assert "What the files give" in (run[0] / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_of_a_real_run_has_no_english_left_in_chinese(
+    run: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """Every note, remark and reason that a run stores is known to the catalogue."""
+    report = read_report(run[0] / "out")
+    page = (run[0] / "out" / "report.html").read_text(encoding="utf-8")
+    outside = {report.model, report.target, "data.yaml", "scenes/data.yaml", "Apache-2.0", *report.versions}
+    left = [text for text in untranslated(page, outside) if text not in report.measured_on["CPU"]]
+    assert [text for text in left if not text.endswith(".jpg")] == []
+    assert "由 helmlite 生成。" in (run[0] / "out" / "report.zh-CN.html").read_text(encoding="utf-8")
 
 
 def test_the_factors_multiply_to_the_whole(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

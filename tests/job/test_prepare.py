@@ -109,7 +109,10 @@ def test_another_recipe_goes_on_in_the_same_folder_and_what_was_told_of_the_firs
 ) -> None:
     """Steps are keyed by themselves and by those before, so that a changed last step reruns only itself."""
     claim_folder(prepare(settings))
-    told = [settings.out / name for name in ("report.json", "report.html", "gallery.json", "compressed.pt")]
+    told = [
+        settings.out / name
+        for name in ("report.json", "report.html", "report.zh-CN.html", "gallery.json", "compressed.pt")
+    ]
     step = settings.out / "steps" / "1-prune-abc"
     step.mkdir(parents=True)
     for path in told:

@@ -337,11 +337,11 @@ def tuning_split(data: Path, split: str) -> str:
 def _claim_folder(folder: Path, models: Sequence[str]) -> None:
     """Raises ValueError where the folder holds anything but an older comparison, or lies in a model."""
     from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME
-    from helmlite.evaluate.comparison_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME
+    from helmlite.evaluate.comparison_files import CHINESE_PAGE_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME
     from helmlite.evaluate.pages.gallery import GALLERY_NAME
     from helmlite.evaluate.pictures import CSV_NAME
 
-    known = {CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
+    known = {CHINESE_PAGE_NAME, CSV_NAME, GALLERY_NAME, JSON_NAME, MARKDOWN_NAME, MISTAKES_NAME, PAGE_NAME}
     claim_result_folder(folder, models, known)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -47,12 +47,18 @@ def cross_domain_models(
 ) -> None:
     """What models lose on streets that they were not trained on, against the best that was trained there."""
     from helmlite.cli.compare import claim_result_folder
-    from helmlite.evaluate.cross_domain_files import JSON_NAME, MARKDOWN_NAME, PAGE_NAME, write_cross_domain
+    from helmlite.evaluate.cross_domain_files import (
+        CHINESE_PAGE_NAME,
+        JSON_NAME,
+        MARKDOWN_NAME,
+        PAGE_NAME,
+        write_cross_domain,
+    )
     from helmlite.evaluate.pages.terminal import show_cross_domain
 
     if out is not None:
         paths = [_parse(text, None)[0].model for text in models]
-        claim_result_folder(out, paths, {JSON_NAME, MARKDOWN_NAME, PAGE_NAME})
+        claim_result_folder(out, paths, {CHINESE_PAGE_NAME, JSON_NAME, MARKDOWN_NAME, PAGE_NAME})
     found = measured_matrix(models, data, split, runtime, threads, role or [], limit, seed)
     show_cross_domain(found)
     if out is not None:
@@ -89,6 +95,7 @@ def measured_matrix(
         pictures, contenders, said = look(opened, loaded[item.name], seed=seed)
         looked.append(LookedAt(item.name, pictures[0], pictures[-1], tuple(contenders)))
         remarks += [f"{item.name}: {line}" for line in said if line not in _lines_of(opened)]
+        remarks += _own_pictures(item.name, loaded[item.name][0], opened)
     found = cross_domain(rows, looked, seed)
     return replace(
         found,
@@ -162,39 +169,21 @@ def _rows(
         model = opened[item.name]
         known_from = "as given" if homes is not None else ""
         if homes is None:
-            homes = _recorded_homes(item.model, model, sets, roles)
+            homes = _recorded_homes(model, sets, roles)
             known_from = "its own record" if homes is not None else ""
         rows.append(TrainedModel(item.name, homes, known_from, model.input_size, model.runtime, model.precision))
     return rows
 
 
-def _recorded_homes(
-    model: str, opened: OpenedModel, sets: Sequence[WantedSet], roles: Mapping[str, str]
-) -> tuple[str, ...] | None:
+def _recorded_homes(opened: OpenedModel, sets: Sequence[WantedSet], roles: Mapping[str, str]) -> tuple[str, ...] | None:
     """The sets whose train split has the hash that the model's record states; None where it states none of them.
 
     A run hashes the pictures in the data's own classes, `finetune` in the detector's: either will do.
     """
-    stated = _stated_hashes(Path(model))
-    if not stated:
+    stated = opened.made_with.get("train")
+    if stated is None:
         return None
-    homes = tuple(item.name for item in sets if stated & _train_hashes(item.path, opened, roles))
-    return homes or None
-
-
-def _stated_hashes(place: Path) -> set[str]:
-    """Hashes of training pictures in the record of a checkpoint or a bundle; none for anything else."""
-    from helmlite.files import read_json
-    from helmlite.runtime.bundle import is_bundle, read_manifest
-
-    about: Mapping[str, Any] = {}
-    if is_bundle(place):
-        data = read_manifest(place).provenance.get("data", {})
-        about = {"train": data.get("train")} if isinstance(data, Mapping) else {}
-    elif (place / "provenance.json").is_file():
-        stated = read_json(place / "provenance.json", dict)
-        about = {name: stated.get(name) for name in ("data_sha256", "source_sha256", "target_sha256")}
-    return {value for value in about.values() if isinstance(value, str)}
+    return tuple(item.name for item in sets if stated in _train_hashes(item.path, opened, roles)) or None
 
 
 def _train_hashes(path: Path, opened: OpenedModel, roles: Mapping[str, str]) -> set[str]:
@@ -209,6 +198,17 @@ def _train_hashes(path: Path, opened: OpenedModel, roles: Mapping[str, str]) -> 
     if not class_mapping(train.classes, opened.classes):
         return {train.sha256()}
     return {train.sha256(), match_classes(train, opened.classes).sha256()}
+
+
+def _own_pictures(name: str, tested: Dataset, opened: Mapping[str, OpenedModel]) -> list[str]:
+    """A sentence for each model that was made with the very pictures of this set that are reported."""
+    from helmlite.evaluate.findings.leaks import find_own_pictures
+    from helmlite.evaluate.findings.words import in_words
+
+    made_with = {model: item.made_with for model, item in opened.items()}
+    if not any(made_with.values()):
+        return []
+    return [f"{name}: {in_words(item)}" for item in find_own_pictures(tested.sha256(), made_with)]
 
 
 def _lines_of(opened: Mapping[str, OpenedModel]) -> list[str]:

@@ -40,7 +40,7 @@ from helmlite.evaluate.statistics.resampling import (
     unit_count,
 )
 from helmlite.evaluate.statistics.resolution import Resolution, resolvable_loss
-from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule, choose_thresholds
+from helmlite.evaluate.thresholds import BEST_F1, DEFAULT_THRESHOLD, ThresholdRule, choose_thresholds
 from helmlite.runtime.manifest import Thresholds
 
 _RESAMPLES = 1000
@@ -218,7 +218,7 @@ def compare(
     labels = labels_of_role(reported.classes, "no_helmet")
     tuned = [match_class(item.tuning, tuning, labels) for item in contenders]
     level = alarm_level(tuned[0], *tuned[1:]) if labels else None
-    points = [None if level is None else threshold_for_alarms(matches, level) for matches in tuned]
+    points = [_asked_at(matches, level) for matches in tuned] if labels else [None] * len(contenders)
     seen = [match_class(item.reported, reported, labels) for item in contenders]
     models = tuple(
         _model(item, matches, point, points[0], labels, reported, tuning, rule, seed)
@@ -254,6 +254,11 @@ def compare(
         else (),
         seed=seed,
     )
+
+
+def _asked_at(matches: Matches, level: float | None) -> float:
+    """The threshold with this number of false alarms; the usual one where no such head is ever found, as the gate."""
+    return DEFAULT_THRESHOLD if level is None else threshold_for_alarms(matches, level)
 
 
 def data_used(dataset: Dataset, predictions: Predictions, purpose: str) -> DataUsed:

@@ -5,8 +5,8 @@
     self-training  training on what the detector itself is sure of in the others
 
 Nothing is chosen by accuracy but one thing, and that only where the place has a labelled val: statistics that make the
-detector provably worse there are not kept.  The same pictures then say what the whole brought.  A result that is
-provably worse, or that lost half of its accuracy, is left in the workspace and not written as the result.
+detector worse there (`verdict_of_gate`) are not kept.  The same pictures then say what the whole brought.  A result
+that is provably worse, or lost half of its accuracy, is left in the workspace and not written as the result.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.comparison import difference_in_words
-from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, PASSED, GateVerdict, judge
-from helmlite.evaluate.statistics.resampling import map_loss_ci95
+from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, FEWEST_PICTURES, PASSED, GateVerdict, judge
+from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 from helmlite.files import read_json, write_whole
 from helmlite.job.prepare import lock_folder
 from helmlite.runtime.preprocess import check_input_size
@@ -139,6 +139,9 @@ def prepare_adaptation(settings: AdaptSettings) -> Adaptation:
     _check_apart(settings, pictures)
     if "norms" in ways:
         check_has_norms(detector)
+        AdaptNorms(settings.prior_pictures)  # says what is wrong with the number before any work is done
+    if set(ways) != {"norms"}:
+        _training(settings, "self-training" in ways)
     sizes = (settings.input_size, detector.architecture.input_size)
     size = check_input_size(next(item for item in sizes if item is not None))
     return Adaptation(
@@ -189,12 +192,13 @@ class _Judged:
     workspace: Path
     log: Log
 
-    def gate(self, candidate: Detector, name: str) -> GateVerdict | None:
-        """The verdict of no loss at all on the target's val; None where it is not labelled."""
-        if self.prepared.val is None:
-            return None
-        before, after = (self._found(item, key, self.prepared.val) for item, key in self._both(candidate, name))
-        return judge(before, after, self.prepared.val, 0.0, 0.0, self.prepared.settings.seed)
+    def gate(
+        self, candidate: Detector, name: str, val: Dataset
+    ) -> tuple[GateVerdict, tuple[float | None, float | None]]:
+        """The checks that nothing is lost on these pictures, and mAP50-95 before and after."""
+        before, after = (self._found(item, key, val) for item, key in self._both(candidate, name))
+        maps = measure_accuracy(before, val).map, measure_accuracy(after, val).map
+        return judge(before, after, val, 0.0, 0.0, self.prepared.settings.seed), maps
 
     def verdict(self, adapted: Detector) -> tuple[str, GateVerdict | None, list[str]]:
         """better, worse, undecided or unknown; the checks; and all of it in sentences."""
@@ -202,12 +206,10 @@ class _Judged:
         if val is None:
             told = ["The new place has no labelled val: whether this is better is unknown, and nothing was chosen."]
             return UNKNOWN, None, told + self._forgotten(adapted)
-        gate = self.gate(adapted, "after")
-        assert gate is not None
-        maps = [measure_accuracy(self._found(item, key, val), val).map for item, key in self._both(adapted, "after")]
-        verdict = verdict_of_gate(gate, maps[0], maps[1])
+        gate, maps = self.gate(adapted, "after", val)
+        verdict = verdict_of_gate(gate, *maps)
         figures = " -> ".join("unknown" if item is None else f"{100 * item:.1f}" for item in maps)
-        told = [f"On {len(val)} pictures of its val: mAP50-95 {figures}, {verdict}.", *gate.says]
+        told = [f"On {len(val)} pictures of its val: mAP50-95 {figures}, {verdict}.", *_said(gate)]
         return verdict, gate, told + self._forgotten(adapted)
 
     def _forgotten(self, adapted: Detector) -> list[str]:
@@ -218,7 +220,8 @@ class _Judged:
         before, after = (self._found(item, f"source-{key}", val) for item, key in self._both(adapted, "after"))
         maps = [measure_accuracy(item, val).map for item in (before, after)]
         loss = None if None in maps else 100 * ((maps[0] or 0.0) - (maps[1] or 0.0))
-        interval = map_loss_ci95(before, after, val, seed=self.prepared.settings.seed)
+        is_proven = unit_count([val[index].group for index in before.indices]) >= FEWEST_PICTURES
+        interval = map_loss_ci95(before, after, val, seed=self.prepared.settings.seed) if is_proven else None
         return [f"Where it comes from, on {len(val)} pictures: {difference_in_words('mAP50-95', loss, interval)}"]
 
     def _both(self, candidate: Detector, name: str) -> tuple[tuple[Detector, str], tuple[Detector, str]]:
@@ -227,6 +230,15 @@ class _Judged:
     def _found(self, detector: Detector, name: str, dataset: Dataset) -> Predictions:
         path = self.workspace / "found" / f"{name}.json"
         return predictions_kept(path, detector.predictor(self.prepared.input_size), dataset, self.log)
+
+
+def _said(gate: GateVerdict) -> list[str]:
+    """The two main checks, and every other one that failed."""
+    return [
+        f"{item.verdict}: {item.says}"
+        for number, item in enumerate(gate.checks)
+        if number < 2 or item.verdict == FAILED
+    ]
 
 
 def verdict_of_gate(gate: GateVerdict, before: float | None, after: float | None) -> str:
@@ -255,11 +267,11 @@ def _with_norms(prepared: Adaptation, judged: _Judged, workspace: Path, log: Log
     )
     log(said)
     is_last = not {"few-shot", "self-training"} & set(prepared.ways)
-    gate = None if is_last else judged.gate(adapted, "norms")
-    if gate is None:
+    if prepared.val is None or is_last:  # the whole is judged then
         return adapted, f"{said}."
-    if gate.verdict == FAILED:
-        return prepared.detector, f"{said}: provably worse on val, so they were not kept."
+    gate, maps = judged.gate(adapted, "norms", prepared.val)
+    if verdict_of_gate(gate, *maps) == WORSE:
+        return prepared.detector, f"{said}: worse on val, so they were not kept."
     return adapted, f"{said}: not provably worse on val, so they were kept."
 
 
@@ -268,9 +280,12 @@ def _trained(prepared: Adaptation, detector: Detector, workspace: Path, log: Log
     trains_on = prepared.pictures
     if "self-training" not in prepared.ways:
         trains_on = replace(trains_on, unlabelled=None)
-    rounds = settings.rounds if trains_on.unlabelled is not None else 1
-    training = TrainOnTarget(settings.minutes, settings.epochs, rounds)
+    training = _training(settings, trains_on.unlabelled is not None)
     return training.apply(detector, trains_on, _context(prepared, trains_on.all_of_target, workspace, log))
+
+
+def _training(settings: AdaptSettings, is_self_trained: bool) -> TrainOnTarget:
+    return TrainOnTarget(settings.minutes, settings.epochs, settings.rounds if is_self_trained else 1)
 
 
 def _context(prepared: Adaptation, data: Dataset, workspace: Path, log: Log) -> Context:
@@ -347,10 +362,11 @@ def _check_apart(settings: AdaptSettings, pictures: TargetPictures) -> None:
         for path in load_dataset(settings.data, split).image_paths
         if path.is_file()
     }
-    used = [path for path in pictures.all_of_target.image_paths if file_sha256(path) in known]
+    shown = [*pictures.all_of_target.image_paths, *(pictures.source.image_paths if pictures.source else ())]
+    used = [path for path in shown if file_sha256(path) in known]
     if used:
         raise ValueError(
-            f"{len(used)} of the pictures to adapt to are also in {known[file_sha256(used[0])]}, the first is "
+            f"{len(used)} of the pictures to adapt with are also in {known[file_sha256(used[0])]}, the first is "
             f"{used[0].name}; no figure on them would hold. Remove them."
         )
 
@@ -365,8 +381,9 @@ def _about(
     about |= {"prior_pictures": settings.prior_pictures, "target_sha256": pictures.all_of_target.sha256()}
     if pictures.source is not None:
         about["source_sha256"] = pictures.source.sha256()
-    if is_checkpoint(Path(settings.model)) and (Path(settings.model) / "provenance.json").is_file():
-        about["data_sha256"] = read_provenance(Path(settings.model)).get("data_sha256")
+    about["data_sha256"] = about.get("source_sha256")  # the labelled pictures behind it, as `finetune` calls them
+    if is_checkpoint(Path(settings.model)):
+        about["data_sha256"] = read_provenance(Path(settings.model)).get("data_sha256") or about["data_sha256"]
     return about | {"helmlite": helmlite.__version__}
 
 

@@ -22,7 +22,7 @@ from helmlite.evaluate.errors import MATCH_IOU
 from helmlite.mine.choose import Candidate, Chosen, PreLabel, choose
 from helmlite.mine.flicker import Flicker, flickers
 from helmlite.mine.reasons import REASONS, disagreements, look_alikes, low_confidence, plain_box
-from helmlite.mine.seen import Seen, Watcher, look
+from helmlite.mine.seen import Seen, Watcher, known_labels, look
 from helmlite.runtime.sources import Frame, Source
 
 BY_FRAMES_AROUND = "frames around"
@@ -88,11 +88,18 @@ def mine(
     known:    looks of pictures that are labelled already: what shows the same is left out
     on_frame: told the number of frames after each
 
-    Raises ValueError for none or more than two detectors, for a camera, which has no second look to give, and where
-    no frame at all could be read.
+    Raises ValueError for none or more than two detectors, for two without a common class, for a camera, which has no
+    second look to give, and where no frame at all could be read.
     """
     if not 1 <= len(watchers) <= 2:
         raise ValueError(f"Mining asks one or two detectors; got {len(watchers)}.")
+    for item in watchers[1:]:
+        if not known_labels(item, watchers[0].classes):
+            told = [", ".join(one.name for one in each.classes) for each in (watchers[0], item)]
+            raise ValueError(
+                f"{item.name} has no class of {watchers[0].name}: {told[1]} against {told[0]}; give --role, for "
+                "instance --role no_helmet=NAME."
+            )
     if source.kind == "camera":
         raise ValueError(f"{source.name}: record the camera first; mining reads pictures or a video file.")
     pool = _Pool(max(_SPARE * settings.count, _LEAST_SPARE), settings.gap_s)
@@ -141,7 +148,9 @@ def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
     seen = [look(watcher, frame.image, classes) for watcher in watchers]
     spots = [spot for item, watcher in zip(seen, watchers) for spot in low_confidence(item, watcher.name, classes)]
     if len(watchers) == 2:
-        spots += disagreements(seen[0], seen[1], [item.name for item in watchers], classes)
+        both = shared_labels(watchers)
+        first, second = (item.chosen(np.isin(item.found.labels, both)) for item in seen)
+        spots += disagreements(first, second, [item.name for item in watchers], classes)
     if any(item.knows_carriers for item in watchers):
         carriers = np.concatenate([item.carriers_xyxy for item in seen])
         spots += [
@@ -164,6 +173,13 @@ def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
     )
 
 
+def shared_labels(watchers: Sequence[Watcher]) -> tuple[int, ...]:
+    """Classes of the set that every detector has a word for: one that knows no bare heads does not deny them."""
+    classes = watchers[0].classes
+    groups = [[group_of(label, head_groups(classes)) for label in known_labels(item, classes)] for item in watchers]
+    return tuple(label for label in range(len(classes)) if all(any(label in group for group in own) for own in groups))
+
+
 def pre_labels(
     seen: Sequence[Seen], names: Sequence[str], classes: Sequence[Class], size: tuple[int, int]
 ) -> tuple[PreLabel, ...]:
@@ -174,51 +190,28 @@ def pre_labels(
     size: width and height of the picture, in pixels, at whose edge boxes are cut
     """
     shown = [item.reported() for item in seen]
-    kept = [_Suggested(number, at, {number}) for number, side in enumerate(shown) for at in range(len(side.found))]
-    kept.sort(key=lambda item: -float(shown[item.number].sureties[item.at]))  # stable: of equals the first detector's
-    merged: list[_Suggested] = []
-    for item in kept:
-        twin = next((other for other in merged if _is_same_thing(item, other, shown)), None)
-        if twin is None:
-            merged.append(item)
-            continue
-        twin.numbers.add(item.number)
-        if _means(item, shown, classes) == _means(twin, shown, classes):
-            twin.agreeing.add(item.number)
+    number = np.repeat(np.arange(len(shown)), [len(item.found) for item in shown])
+    boxes = np.concatenate([item.found.boxes_xyxy for item in shown])
+    labels = np.concatenate([item.found.labels for item in shown])
+    scores = np.concatenate([item.found.scores for item in shown])
+    is_head = np.concatenate([item.is_head for item in shown])
+    alike = labels[:, None] == labels[None, :]
+    same_thing = (box_iou(boxes, boxes) >= MATCH_IOU) & (alike | (is_head[:, None] & is_head[None, :]))
+    meanings = [group_of(int(label), head_groups(classes)) for label in labels]
+    merged: dict[int, list[int]] = {}  # the surest detection of a thing -> it, and those of others that report it too
+    for at in np.argsort(-np.concatenate([item.sureties for item in shown]), kind="stable").tolist():
+        # no detector reports a thing twice
+        twins = (best for best, own in merged.items() if same_thing[at, best] and number[at] not in number[own])
+        merged.setdefault(next(twins, at), []).append(at)
     return tuple(
         PreLabel(
-            class_name=classes[shown[item.number].found.labels[item.at]].name,
-            box_xyxy=plain_box(clip_boxes(shown[item.number].found.boxes_xyxy[item.at][None], *size)[0]),
-            score=float(shown[item.number].found.scores[item.at]),
-            by=tuple(names[number] for number in sorted({item.number, *item.agreeing})),
+            class_name=classes[labels[best]].name,
+            box_xyxy=plain_box(clip_boxes(boxes[best][None], *size)[0]),
+            score=float(scores[best]),
+            by=tuple(names[item] for item in sorted({int(number[at]) for at in own if meanings[at] == meanings[best]})),
         )
-        for item in merged
+        for best, own in merged.items()
     )
-
-
-@dataclass
-class _Suggested:
-    """Detection `at` of detector `number`, the detectors that report something there, and those that agree on it."""
-
-    number: int
-    at: int
-    numbers: set[int]
-    agreeing: set[int] = field(default_factory=set)
-
-
-def _is_same_thing(item: _Suggested, other: _Suggested, shown: Sequence[Seen]) -> bool:
-    """Whether another detector reports this one's thing.  No detector reports a thing twice."""
-    if item.number in other.numbers:
-        return False
-    own, their = shown[item.number], shown[other.number]
-    both_heads = bool(own.is_head[item.at] and their.is_head[other.at])
-    of_one_class = own.found.labels[item.at] == their.found.labels[other.at]
-    overlap = box_iou(own.found.boxes_xyxy[item.at][None], their.found.boxes_xyxy[other.at][None])[0, 0]
-    return bool((both_heads or of_one_class) and overlap >= MATCH_IOU)
-
-
-def _means(item: _Suggested, shown: Sequence[Seen], classes: Sequence[Class]) -> tuple[int, ...]:
-    return group_of(int(shown[item.number].found.labels[item.at]), head_groups(classes))
 
 
 def _in_between(window: Sequence[Looked], watcher: Watcher) -> Candidate:
@@ -245,6 +238,12 @@ def _remarks(source: Source, watchers: Sequence[Watcher]) -> tuple[str, ...]:
     told = []
     if len(watchers) == 1:
         told.append(NO_SECOND)
+    else:
+        heads = [label for group in head_groups(watchers[0].classes) for label in group]
+        missing = [watchers[0].classes[label].name for label in heads if label not in shared_labels(watchers)]
+        if missing:
+            names = ", ".join(missing)
+            told.append(f"{watchers[1].name} does not know {names}: disagreement about it was not looked for")
     if source.kind != "video":
         told.append(NO_VIDEO)
     if not any(item.knows_carriers for item in watchers):

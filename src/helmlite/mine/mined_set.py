@@ -152,7 +152,7 @@ def describe(mined: Mined, source: Source, tool: str) -> MinedSet:
             time_s=candidate.time_s,
             group=as_utf8(Path(candidate.source).stem) if source.kind == "video" else None,
             chosen_for=reason,
-            score=candidate.worths()[reason],
+            score=candidate.worths().get(reason, 0.0),
             reasons=candidate.worths(),
             spots=candidate.spots,
             labels=candidate.labels,

@@ -3,7 +3,7 @@
     disagreement     two detectors: one reports a head that the other does not, or another class on it
                      worth: how much surer the one is (seen.py); of another class, the less sure of both
     flicker          a video: a head that is there before and after but not in between (flicker.py)
-    low confidence   the best score at a spot is near its threshold
+    low confidence   the surest score at a spot is near its threshold
                      worth: 1 at the threshold, 0 from half way to a score of 0 or 1 on
     look-alike       a head, reported with no more than middling surety (below 3/4), with no rider and no two-wheeler
                      to carry it.  worth: its surety
@@ -36,6 +36,7 @@ from helmlite.runtime.agreement import compare
 DISAGREEMENT, FLICKER, LOW_CONFIDENCE, LOOK_ALIKE = "disagreement", "flicker", "low confidence", "look-alike"
 REASONS = (DISAGREEMENT, FLICKER, LOW_CONFIDENCE, LOOK_ALIKE)
 _MIDDLING = 0.75  # half way between the threshold and a score of 1
+_FAINT = 0.25  # half way between a score of 0 and the threshold: no doubt is left below
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,11 @@ def disagreements(first: Seen, second: Seen, names: Sequence[str], classes: Sequ
 
 
 def low_confidence(seen: Seen, name: str, classes: Sequence[Class]) -> list[Spot]:
-    """Heads whose best score is near the threshold, on either side of it."""
+    """Heads whose surest score is near the threshold, on either side of it."""
     heads = seen.heads()
-    best = nms(heads.found.boxes_xyxy, heads.found.scores, np.zeros(len(heads.found), np.int64), MATCH_IOU)
+    heads = heads.chosen(heads.sureties > _FAINT)
+    one_class = np.zeros(len(heads.found), np.int64)
+    best = nms(heads.found.boxes_xyxy, heads.sureties.astype(np.float32), one_class, MATCH_IOU)
     spots = []
     for at in best.tolist():
         worth = 1 - 4 * abs(float(heads.sureties[at]) - 0.5)

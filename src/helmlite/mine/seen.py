@@ -95,6 +95,11 @@ def look(watcher: Watcher, image: Image, classes: Sequence[Class]) -> Seen:
     return as_seen(watcher.predict(image), watcher, classes)
 
 
+def known_labels(watcher: Watcher, classes: Sequence[Class]) -> tuple[int, ...]:
+    """Which of these classes a detector has a word for."""
+    return tuple(sorted(set(class_mapping(watcher.classes, classes).values())))
+
+
 def as_seen(found: Detections, watcher: Watcher, classes: Sequence[Class]) -> Seen:
     """Detections in a detector's own classes, in those of the set; what it has no class for is left out."""
     index_of = class_mapping(watcher.classes, classes)

@@ -51,7 +51,7 @@ def test_a_leak_and_the_figures_without_it(tmp_path: Path) -> None:
     assert first.map_without == pytest.approx(51 / 101), "one of two: 51"
     assert first.map_without_ci95 is None and second.map_without == pytest.approx(1.0)
     assert in_words(leak) == (
-        "2 of 4 pictures of test look the same as pictures of train: test0.png like train2.png, test1.png like "
+        "2 of 4 pictures of test look the same as pictures of train: test0.png ≈ train2.png, test1.png ≈ "
         "train1.png. m: 75.2 points of mAP50-95, 50.5 without them, no interval. all: 100.0 points of mAP50-95, 100.0 "
         "without them, no interval."
     )
@@ -67,7 +67,7 @@ def test_when_all_leak_nothing_is_left_to_say(tmp_path: Path) -> None:
     tested = _pictures(tmp_path, "test", list(range(7)))
     leak = find_leak(tested, _pictures(tmp_path, "train", list(range(7))), {"m": _found([True] * 7)})
     assert leak is not None and leak.without[0].map_without is None and len(leak.first) == 5
-    assert "test4.png like train4.png and 2 more." in in_words(leak)
+    assert "test4.png ≈ train4.png and 2 more." in in_words(leak)
     assert "100.0 points of mAP50-95, unknown without them" in in_words(leak)
 
 

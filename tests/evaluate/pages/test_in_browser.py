@@ -13,6 +13,7 @@ import pytest
 from helmlite.evaluate.pages.comparison_page import comparison_page
 from helmlite.evaluate.pages.gallery import cut_gallery
 from helmlite.evaluate.pages.run_page import report_page
+from helmlite.evaluate.pages.translate import in_chinese
 from written_reports import a_report, compared
 
 if TYPE_CHECKING:
@@ -88,6 +89,22 @@ def test_every_plot_is_drawn_with_axes_and_a_description(browser: Browser, writt
     )
     assert "recall, %" in page.inner_text("main") and "precision, %" in page.inner_text("main")
     page.close()
+
+
+def test_it_is_the_same_page_in_chinese(browser: Browser, written: Path) -> None:
+    chinese = written.with_name("page.zh-CN.html")
+    chinese.write_text(in_chinese(written.read_text("utf-8")), "utf-8")
+    opened = _open(browser, chinese)
+    english = _open(browser, written).page
+    assert opened.complaints == []
+    assert [url for url in opened.requests if not url.startswith("data:") and url != chinese.as_uri()] == []
+    assert opened.page.evaluate("document.documentElement.lang") == "zh-CN"
+    assert "召回率，%" in opened.page.inner_text("main") and "漏检与误报的原因" in opened.page.inner_text("main")
+    for counted in (".plot svg", "section", "figure", "td"):
+        script = f"document.querySelectorAll('{counted}').length"
+        assert opened.page.evaluate(script) == english.evaluate(script) > 0
+    for page in (opened.page, english):
+        page.close()
 
 
 def test_the_gallery_is_walked_through_by_keyboard(browser: Browser, written: Path) -> None:

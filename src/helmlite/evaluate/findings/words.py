@@ -100,7 +100,7 @@ def _scores(item: ShiftedScores, baseline: str) -> str:
 
 
 def _leak(item: Leak) -> str:
-    pairs = ", ".join(f"{pair.tested} like {pair.learned}" for pair in item.first)
+    pairs = ", ".join(f"{pair.tested} ≈ {pair.learned}" for pair in item.first)
     more = f" and {item.pictures - len(item.first)} more" if item.pictures > len(item.first) else ""
     text = (
         f"{item.pictures} of {item.tested} pictures of {item.tested_split} look the same as pictures of "

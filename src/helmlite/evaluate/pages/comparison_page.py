@@ -11,7 +11,7 @@ from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.evidence import evidence_sections, findings_section, name_cells
 from helmlite.evaluate.pages.gallery import GalleryPart
-from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
+from helmlite.evaluate.pages.html import bullet_list, document, how_made, model_name, named, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 
 COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
@@ -19,8 +19,11 @@ COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "f
 _LONGEST_LABEL = 20  # letters
 
 
-def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = ()) -> str:
-    """The whole page as text.  Every word that comes from outside is escaped."""
+def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = (), twin: str = "") -> str:
+    """The whole page as text.  Every word that comes from outside is escaped.
+
+    twin: name of the same page in Chinese, in the same folder; empty for none
+    """
     names = " · ".join(item.measured.name for item in comparison.models)
     sections = [
         _header(comparison),
@@ -32,7 +35,7 @@ def comparison_page(comparison: Comparison, gallery: Sequence[GalleryPart] = ())
         _notes(comparison),
         _provenance(comparison),
     ]
-    return document(f"helmlite compare: {names}", sections)
+    return document(f"helmlite compare: {names}", sections, twin)
 
 
 def headline(comparison: Comparison) -> str:
@@ -106,7 +109,7 @@ def _differences(comparison: Comparison) -> str:
         else ""
     )
     sentences = "".join(
-        f"<li><b>{escape(name)}</b> {escape(sentence)}</li>" for name, sentence in sentences_of(comparison)
+        f"<li><b>{model_name(name)}</b> {escape(sentence)}</li>" for name, sentence in sentences_of(comparison)
     )
     level = (
         ""
@@ -132,7 +135,7 @@ def _models(comparison: Comparison) -> str:
         first, *cells = cells_of(measured, comparison)
         below = "".join(f"<small>{escape(part)}</small>" for part in (_ran(measured), measured.note) if part)
         rows.append(
-            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{escape(first)}{below}</td>'
+            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{model_name(first)}{below}</td>'
             f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells)}</tr>"
         )
     points = [
@@ -173,7 +176,7 @@ def _classes(comparison: Comparison) -> str:
     for label, item in enumerate(models[0].per_class):
         cells = "".join(f"<td>{shown(figures.points(model.per_class[label].ap))}</td>" for model in models)
         rows.append(
-            f"<tr><td>{escape(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
+            f"<tr><td>{named(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
             f"{cells}</tr>"
         )
     for size in models[0].by_size:
@@ -199,7 +202,8 @@ def pictures_in_words(comparison: Comparison) -> str:
     """`76 pictures of data.yaml (test): 140 boxes, 54 of them bare heads`"""
     used = comparison.data[0]
     heads = "" if used.bare_heads is None else f", {used.bare_heads} of them bare heads"
-    return f"{used.pictures} pictures of {used.source} ({used.split}): {used.boxes} boxes{heads}"
+    source = f" of {used.source}" if used.source else ""
+    return f"{used.pictures} pictures{source} ({used.split}): {used.boxes} boxes{heads}"
 
 
 def conditions_in_words(comparison: Comparison) -> str:

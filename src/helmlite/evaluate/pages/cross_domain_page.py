@@ -9,15 +9,18 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import OperatingResult
 from helmlite.evaluate.cross_domain import CrossDomain, Domain, DomainCell, TrainedModel
 from helmlite.evaluate.pages.comparison_page import shortened
-from helmlite.evaluate.pages.html import bullet_list, document, how_made, section, shown
+from helmlite.evaluate.pages.html import bullet_list, document, how_made, named, section, shown
 from helmlite.evaluate.pages.plots import HeatBlock, HeatCell, heat_map
 from helmlite.evaluate.statistics.intervals import Interval
 
 HOME = "at home"
 
 
-def cross_domain_page(matrix: CrossDomain) -> str:
-    """The whole page as text.  Every word that comes from outside is escaped."""
+def cross_domain_page(matrix: CrossDomain, twin: str = "") -> str:
+    """The whole page as text.  Every word that comes from outside is escaped.
+
+    twin: name of the same page in Chinese, in the same folder; empty for none
+    """
     sections = [
         _header(matrix),
         _accuracies(matrix),
@@ -31,7 +34,7 @@ def cross_domain_page(matrix: CrossDomain) -> str:
             {"Seed and versions": {"seed": str(matrix.seed), **matrix.versions}},
         ),
     ]
-    return document("helmlite cross-domain: " + " · ".join(item.name for item in matrix.models), sections)
+    return document("helmlite cross-domain: " + " · ".join(item.name for item in matrix.models), sections, twin)
 
 
 def headline(matrix: CrossDomain) -> str:
@@ -40,19 +43,22 @@ def headline(matrix: CrossDomain) -> str:
     `2 models on 3 sets: away from home mAP50-95 shown to be lower in 2, higher in 0, not told apart in 1; unknown in 1`
     """
     away = [item for item in matrix.cells if item.at_home is not True]
-    shown_cells = [item for item in away if item.map_loss_ci95 is not None]
-    lost = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) > 0 for item in shown_cells)
-    won = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) < 0 for item in shown_cells)
+    judged = [item for item in away if item.at_home is False and item.map_loss_ci95 is not None]
+    lost = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) > 0 for item in judged)
+    won = sum(is_told(item.map_loss_ci95) and (item.map_loss_points or 0) < 0 for item in judged)
     counts = f"{_counted(len(matrix.models), 'model')} on {_counted(len(matrix.domains), 'set')}"
     if not away:
         return f"{counts}: every model was trained on every set"
-    unknown = len(away) - len(shown_cells)
-    tail = f"; unknown in {unknown}" if unknown else ""
-    if not shown_cells:
+    if not judged:
+        is_known = any(item.at_home is False and item.map_loss_points is not None for item in away)
+        if is_known:
+            return f"{counts}: too few pictures to prove anything"
         return f"{counts}: what models lose away from home is unknown"
+    unknown = len(away) - len(judged)
+    tail = f"; unknown in {unknown}" if unknown else ""
     return (
         f"{counts}: away from home mAP50-95 shown to be lower in {lost}, higher in {won}, not told apart in "
-        f"{len(shown_cells) - lost - won}{tail}"
+        f"{len(judged) - lost - won}{tail}"
     )
 
 
@@ -165,13 +171,17 @@ def _recall_cell(cell: DomainCell) -> HeatCell:
 
 
 def _heat_cell(cell: DomainCell, loss: float | None, interval: Interval | None, value: float | None) -> HeatCell:
-    says = f"{cell.model} on {cell.tested_on}: {' '.join(cell.says)}"
+    says = f"{cell.model}, tested on {cell.tested_on}: {' '.join(cell.says)}"
     is_reference = bool(cell.at_home) and cell.against is None and value is not None
     return HeatCell(0.0 if is_reference else None if loss is None else -loss, is_told(interval), says)
 
 
 def _sentences(matrix: CrossDomain) -> str:
-    lines = "".join(f"<li><b>{escape(what)}</b> {escape(said)}</li>" for what, said in sentences_of(matrix))
+    lines = "".join(
+        f"<li><b>{named(f'{item.model} · {item.tested_on}')}</b> {escape(said)}</li>"
+        for item in matrix.cells
+        for said in item.says
+    )
     return section("Cell by cell", f'<ul class="checks">{lines}</ul>')
 
 
@@ -207,7 +217,7 @@ def _operating(result: OperatingResult | None, interval: str = "") -> str:
 
 
 def _table(matrix: CrossDomain, inner: Callable[[DomainCell], str]) -> str:
-    head = "".join(f"<th>{escape(item.name)}</th>" for item in matrix.domains)
+    head = "".join(f"<th>{named(item.name)}</th>" for item in matrix.domains)
     rows = "".join(_row(model, matrix.domains, matrix, inner) for model in matrix.models)
     return f'<div class="scroll"><table><tr><th>trained on \\ tested on</th>{head}</tr>{rows}</table></div>'
 
@@ -219,4 +229,4 @@ def _row(
     below = (f"trained on {home_in_words(model)}", " · ".join(part for part in ran if part))
     small = "".join(f"<small>{escape(part)}</small>" for part in below if part)
     cells = "".join(f"<td>{inner(matrix.cell(model.name, domain.name))}</td>" for domain in domains)
-    return f"<tr><td>{escape(model.name)}{small}</td>{cells}</tr>"
+    return f"<tr><td>{named(model.name)}{small}</td>{cells}</tr>"

@@ -17,7 +17,7 @@ from helmlite.evaluate.diagnosis.tide import KINDS
 from helmlite.evaluate.findings.words import Finding, in_words
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.gallery_cards import gallery_sections
-from helmlite.evaluate.pages.html import section, shown
+from helmlite.evaluate.pages.html import model_name, named, section, shown
 from helmlite.evaluate.pages.plots import line_chart
 from helmlite.evaluate.pages.robustness_plot import robustness_plot
 from helmlite.evaluate.statistics.risks import Risk
@@ -53,7 +53,7 @@ def findings_of(comparison: Comparison) -> list[tuple[str, str]]:
 def findings_section(comparison: Comparison) -> str:
     """The card that comes first: what is wrong with the models or the pictures.  Empty where nothing was found."""
     found = "".join(
-        f"<li>{f'<b>{escape(name)}</b> ' if name else ''}{escape(sentence)}</li>"
+        f"<li>{f'<b>{model_name(name)}</b> ' if name else ''}{escape(sentence)}</li>"
         for name, sentence in findings_of(comparison)
     )
     return section("Findings", f'<ul class="checks findings">{found}</ul>') if found else ""
@@ -101,7 +101,7 @@ def _heights(comparison: Comparison) -> str:
 
 
 def _recalls(band: HeightBand) -> str:
-    return ", ".join(f"{escape(item.name)} {figures.share(item.recall)}" for item in band.per_class)
+    return ", ".join(f"{escape(item.name)}: {figures.share(item.recall)}" for item in band.per_class)
 
 
 def _curves(comparison: Comparison) -> str:
@@ -141,7 +141,9 @@ def _chart(x: str, y: str, lines: Mapping[str, Sequence[tuple[float, float]]], t
 
 
 def _confusion(comparison: Comparison) -> str:
-    parts = [f"<h3>{escape(item.measured.name)}</h3>{_matrix(item.diagnosis.confusion)}" for item in comparison.models]
+    parts = [
+        f"<h3>{model_name(item.measured.name)}</h3>{_matrix(item.diagnosis.confusion)}" for item in comparison.models
+    ]
     lead = (
         "Rows are what is labelled, columns what is shown at the chosen thresholds. The last column is missed, the "
         "last row invented."
@@ -150,23 +152,29 @@ def _confusion(comparison: Comparison) -> str:
 
 
 def _matrix(confusion: ConfusionMatrix) -> str:
-    names = [*confusion.classes, "background"]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    names = [*map(named, confusion.classes), "background"]
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows = []
     for row, (name, counts, shares) in enumerate(zip(names, confusion.counts, confusion.shares(), strict=True)):
         cells = [
-            "–" if row == column == len(names) - 1 else f"{count}<small>{figures.share(share)}</small>"
+            _confused(count, share, invented=row == len(names) - 1, missed=column == len(names) - 1)
             for column, (count, share) in enumerate(zip(counts, shares, strict=True))
         ]
-        rows.append(f"<tr><td>{escape(name)}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+        rows.append(f"<tr><td>{name}</td>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f'<div class="scroll"><table><tr><th>labelled</th>{head}</tr>{"".join(rows)}</table></div>'
 
 
+def _confused(count: int, share: float | None, invented: bool, missed: bool) -> str:
+    """A cell: how many, and the share of what is labelled so.  Nobody counts the background that is left alone."""
+    if invented:
+        return "–" if missed else str(count)
+    return f"{count}<small>{shown(figures.share(share))}</small>"
+
+
 def _thresholds(comparison: Comparison) -> str:
-    names = [item.name for item in comparison.models[0].measured.per_class]
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    head = "".join(f"<th>{named(item.name)}</th>" for item in comparison.models[0].measured.per_class)
     rows = "".join(
-        f"<tr><td>{escape(item.measured.name)}</td>"
+        f"<tr><td>{model_name(item.measured.name)}</td>"
         f"{''.join(f'<td>{score:.3f}</td>' for score in item.thresholds.by_class)}</tr>"
         for item in comparison.models
     )
@@ -186,7 +194,9 @@ def _thresholds(comparison: Comparison) -> str:
 
 def _kept(item: ComparedModel, is_first: bool) -> str:
     cells = (item.at_own_level, item.as_carried, None if is_first else item.with_the_firsts)
-    return f"<tr><td>{escape(item.measured.name)}</td>{''.join(f'<td>{_operating(cell)}</td>' for cell in cells)}</tr>"
+    return (
+        f"<tr><td>{model_name(item.measured.name)}</td>{''.join(f'<td>{_operating(cell)}</td>' for cell in cells)}</tr>"
+    )
 
 
 def _operating(result: OperatingResult | None) -> str:
@@ -265,7 +275,7 @@ def _influence(comparison: Comparison) -> str:
                 f"{''.join(f'<td>{_moved(found.loss_points, check)}</td>' for check in checks)}</tr>"
                 for found in item.influence
             )
-            parts.append(f'<h3>{escape(item.name)}</h3><div class="scroll"><table>{head}{rows}</table></div>')
+            parts.append(f'<h3>{model_name(item.name)}</h3><div class="scroll"><table>{head}{rows}</table></div>')
     lead = (
         "What the loss is because of each picture (all of a scene, where the data set names scenes): the loss with it "
         "less the loss without it. Above 0 it speaks against the model. Look at these pictures and their labels first."
@@ -289,7 +299,7 @@ def _conditions(comparison: Comparison) -> str:
         if before is not None and model.robustness is not None and difference.robustness is not None:
             plotted = robustness_plot(before, model.robustness, difference.robustness)
             parts.append(
-                f"<h3>{escape(difference.name)}</h3><p>{escape(difference.robustness.in_words())}</p>"
+                f"<h3>{model_name(difference.name)}</h3><p>{escape(difference.robustness.in_words())}</p>"
                 f'<div class="plot">{plotted}</div>'
             )
     if not parts:
@@ -303,7 +313,7 @@ def _conditions(comparison: Comparison) -> str:
 
 def name_cells(comparison: Comparison) -> str:
     """The models' names as the heads of a table's columns."""
-    return "".join(f"<th>{escape(item.measured.name)}</th>" for item in comparison.models)
+    return "".join(f"<th>{model_name(item.measured.name)}</th>" for item in comparison.models)
 
 
 def _points(value: float | None) -> str:

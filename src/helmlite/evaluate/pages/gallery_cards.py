@@ -46,7 +46,7 @@ def _figure(number: int, place: int, part: GalleryPart) -> str:
     crop, last = part.crops[place], len(part.crops) - 1
     images = "".join(
         f'<img src="data:image/jpeg;base64,{data}" alt="{escape(crop.picture)}, {escape(side)}" width="240" '
-        f'height="240" loading="lazy">'
+        f'height="240">'
         for side, data in zip(part.sides, crop.jpegs, strict=True)
     )
     sides = "".join(f'<span translate="no">{escape(side)}</span>' for side in part.sides)
@@ -63,7 +63,7 @@ def _figure(number: int, place: int, part: GalleryPart) -> str:
 
 
 def _label(crop: ListedCrop) -> str:
-    return f"{crop.picture}: {crop.says}"
+    return f"Picture {crop.picture}: {crop.says}"
 
 
 def _name(number: int, place: int) -> str:

@@ -5,6 +5,7 @@ A page is one file that opens offline and asks for nothing: its policy forbids s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -12,18 +13,27 @@ from importlib.resources import files
 from helmlite.evaluate.figures import UNKNOWN
 from helmlite.evaluate.measured import DataUsed
 
+_OWN_ROW = re.compile(r"\d+\. |(FP32|BF16|NNCF INT8) at \d")
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def document(title: str, sections: Sequence[str], language: str = "en") -> str:
-    """The whole page as text.  title: any text, is escaped;  sections: HTML"""
+FOOTER = "Written by helmlite."
+
+
+def document(title: str, sections: Sequence[str], twin: str = "") -> str:
+    """The whole page as text.
+
+    title: any text, is escaped;  sections: HTML
+    twin:  name of the same page in Chinese, in the same folder, to which this one links; empty for none
+    """
     style = files("helmlite.evaluate.pages").joinpath("page.css").read_text(encoding="utf-8")
+    link = f'<a class="twin" href="{escape(twin)}">中文</a>' if twin else ""
     return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(sections)}<footer>Written by helmlite.</footer></main></body></html>\n"
+        f"<body><main>{link}{''.join(sections)}<footer>{FOOTER}</footer></main></body></html>\n"
     )
 
 
@@ -36,8 +46,9 @@ def section(title: str, inner: str, lead: str = "") -> str:
 def how_made(data: Sequence[DataUsed], commands: Sequence[str], details: Mapping[str, Mapping[str, str]]) -> str:
     """The last card of a page: pictures with their hashes, commands, folded lists by title; empty ones are left out."""
     used = "".join(
-        f"<tr><td>{escape(item.purpose)}<small>{escape(item.source)}, {escape(item.split)}</small></td>"
-        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text">{escape(item.sha256)}</td></tr>'
+        f'<tr><td>{escape(item.purpose)}<small translate="no">{escape(item.source)}, {escape(item.split)}</small></td>'
+        f'<td>{item.pictures}</td><td>{item.boxes}</td><td class="hash text" translate="no">'
+        f"{escape(item.sha256)}</td></tr>"
         for item in data
     )
     parts = [
@@ -68,6 +79,16 @@ def pill(verdict: str, before: str = "") -> str:
 def shown(text: str) -> str:
     """Any text; what is unknown in the way that unknown things look."""
     return f'<span class="unknown">{UNKNOWN}</span>' if text.lower() == UNKNOWN else escape(text)
+
+
+def named(text: str) -> str:
+    """A name from outside, which is the same in every language."""
+    return f'<span translate="no">{escape(text)}</span>'
+
+
+def model_name(text: str) -> str:
+    """A model's name: those of a run's own rows (`FP32 at 640`, `1. prune`) are words, all others are from outside."""
+    return escape(text) if _OWN_ROW.match(text) else named(text)
 
 
 def capital(text: str) -> str:

@@ -80,7 +80,7 @@ def interval_plot(rows: Sequence[IntervalRow]) -> str:
         parts.append(f'<circle class="dot {kind}" cx="{x(row.loss):.1f}" cy="{y}" r="6"/>')
         parts.append(_vertical(x(row.margin), y - 12, y + 12, "margin"))
     described = "; ".join(
-        f"{row.name}: {row.verdict}, loss {row.loss:.2f}, interval {row.low:.2f} to {row.high:.2f}, "
+        f"{row.name} ({row.verdict}): loss {row.loss:.2f}, interval {row.low:.2f} to {row.high:.2f}, "
         f"margin {row.margin:.2f}"
         for row in rows
     )
@@ -128,7 +128,8 @@ def factor_bar(factors: Sequence[tuple[str, float]], measured: float | None) -> 
         parts.append(_text(left - 18, 113, "measured", "label", "end"))
         parts.append(f'<rect class="fill total" x="{first:.1f}" y="90" width="{last - first:.1f}" height="36" rx="4"/>')
         parts.append(_text(last + 10, 114, f"{measured:.1f}×", "label strong", "start"))
-    described = " × ".join(f"{name} {ratio:.2f}" for name, ratio in factors) + f" = {total:.2f}; measured {measured}"
+    described = " × ".join(f"{name} {ratio:.2f}" for name, ratio in factors) + f" = {total:.2f}"
+    described += f"; measured {measured:.2f}" if measured else ""
     return _svg(height, "The speed-up split into its factors", described, parts)
 
 
@@ -233,7 +234,7 @@ def heat_map(title: str, rows: Sequence[str], columns: Sequence[str], blocks: Se
     parts.append(_text(left, bottom, f"colour: up to {most:.1f} points", "tick", "start"))
     parts.append(_text(_WIDTH, bottom, "grey: nothing proved", "tick", "end"))
     described = "; ".join(
-        f"{block.heading}, {name}: " + ", ".join(_change_in_points(cell.change) for cell in cells)
+        f"{block.heading}, row {name}: " + ", ".join(_change_in_points(cell.change) for cell in cells)
         for block in blocks
         for name, cells in zip(rows, block.cells, strict=True)
     )

@@ -35,7 +35,7 @@ def robustness_plot(before: Robustness, after: Robustness, comparison: Robustnes
 
 
 def _own_cell(item: CaseMeasured) -> HeatCell:
-    says = f"{item.condition}, {item.strength}: {change_in_words(item.loss_points)}"
+    says = f"{item.condition} at severity {item.severity} ({item.strength}): {change_in_words(item.loss_points)}"
     if item.loss_ci95 is not None:
         says += f" ({interval_in_words(item.loss_ci95)})"
     return HeatCell(None if item.loss_points is None else -item.loss_points, item.is_told_from_none, says)

@@ -13,13 +13,16 @@ from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.evidence import evidence_sections, findings_section
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.gallery_cards import gallery_sections
-from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, pill, section, shown
+from helmlite.evaluate.pages.html import bullet_list, capital, document, how_made, named, pill, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, factor_bar, interval_plot, line_chart, scatter_plot
 from helmlite.evaluate.report import RunReport, times_in_words, verdict_line
 
 
-def report_page(report: RunReport, gallery: Sequence[GalleryPart] = ()) -> str:
-    """The whole page as text.  Every word that comes from outside is escaped."""
+def report_page(report: RunReport, gallery: Sequence[GalleryPart] = (), twin: str = "") -> str:
+    """The whole page as text.  Every word that comes from outside is escaped.
+
+    twin: name of the same page in Chinese, in the same folder; empty for none
+    """
     sections = [
         _header(report),
         _tiles(report),
@@ -36,7 +39,7 @@ def report_page(report: RunReport, gallery: Sequence[GalleryPart] = ()) -> str:
         _stayed_float(report),
         _provenance(report),
     ]
-    return document(f"{report.model}: {verdict_line(report)}", sections)
+    return document(f"{report.model}: {verdict_line(report)}", sections, twin)
 
 
 def _header(report: RunReport) -> str:
@@ -44,7 +47,8 @@ def _header(report: RunReport) -> str:
     when = f" · {escape(report.created)}" if report.created else ""
     took = f" · {report.minutes:.0f} minutes" if report.minutes is not None else ""
     return (
-        f'<div class="eyebrow">helmlite · <b>{escape(report.model)}</b> for <b>{escape(report.target)}</b>{when}{took}'
+        f'<div class="eyebrow">helmlite · <b translate="no">{escape(report.model)}</b> for '
+        f'<b translate="no">{escape(report.target)}</b>{when}{took}'
         f"</div><h1>{escape(capital(line))}</h1>{pill(report.gate.verdict, 'gate: ')}"
     )
 
@@ -218,7 +222,7 @@ def _speedup(report: RunReport) -> str:
 def _classes(report: RunReport) -> str:
     after = {item.name: item for item in report.result.per_class}
     rows = "".join(
-        f"<tr><td>{escape(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
+        f"<tr><td>{named(item.name)}<small>{escape(item.role or 'no role')}</small></td><td>{item.boxes}</td>"
         f"<td>{item.images}</td><td>{_both(item.ap, after[item.name].ap)}</td>"
         f"<td>{_both(item.ap50, after[item.name].ap50)}</td></tr>"
         for item in report.baseline.per_class
@@ -319,7 +323,7 @@ def _stayed_float(report: RunReport) -> str:
     if not report.stayed_float:
         return ""
     rows = "".join(
-        f'<tr><td class="hash">{escape(item.name)}</td><td class="text">{escape(item.why)}</td></tr>'
+        f'<tr><td class="hash" translate="no">{escape(item.name)}</td><td class="text">{escape(item.why)}</td></tr>'
         for item in report.stayed_float
     )
     table = f'<table><tr><th>part of the graph</th><th class="text">why</th></tr>{rows}</table>'

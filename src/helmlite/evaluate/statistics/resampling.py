@@ -124,6 +124,25 @@ def recalls_at_alarms(matches: Matches, alarms_per_100: float, weights: Weights)
     return _weighted_share(matches.found_scores[None, :] > loudest_silenced[:, None], matches, weights)
 
 
+def alarms_at_recalls(matches: Matches, recall: float, weights: Weights) -> Floats:
+    """False alarms for every 100 pictures in each resample, at the highest threshold that finds this share of the heads
+    there; NaN where no threshold does, or there are no heads.  (B,)
+    """
+    best = np.argsort(-matches.found_scores, kind="stable")
+    scores = matches.found_scores[best]
+    found = np.cumsum(weights[:, matches.head_pictures[best]], axis=1)  # (B, G) heads found down to each score
+    heads = found[:, -1] if found.shape[1] else np.zeros(len(weights))
+    enough = (found >= recall * heads[:, None] - 1e-9) & np.isfinite(scores) & (heads[:, None] > 0)
+    needed = enough.argmax(axis=1) if found.shape[1] else np.zeros(len(weights), dtype=np.int64)
+    loudest = np.argsort(-matches.alarm_scores, kind="stable")
+    rung = np.cumsum(weights[:, matches.alarm_pictures[loudest]], axis=1)
+    rung = np.concatenate([np.zeros((len(weights), 1)), rung], axis=1)  # (B, A + 1) by how many scores may ring
+    thresholds = np.append(scores, np.inf)[needed]
+    places = np.searchsorted(-matches.alarm_scores[loudest], -thresholds, side="right")
+    per_100 = 100 * rung[np.arange(len(weights)), places] / np.maximum(weights.sum(axis=1), 1)
+    return np.where(enough.any(axis=1), per_100, np.nan)
+
+
 def map_ci95(
     predictions: Predictions, dataset: Dataset, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
