@@ -337,9 +337,13 @@ def _evidence(
         sides.append(Contender(row, found.test, found.val, worse=worse, predict=item.predictor))
     log("evidence: errors, causes and what the verdict hangs on")
     evidence = compare(sides, prepared.test, prepared.val, settings.thresholds, settings.seed)
-    tested = {item.measured.name: item.reported for item in sides}
-    leak = find_leak(prepared.test, prepared.train, tested, settings.seed)
-    return replace(evidence, leaks=() if leak is None else (leak,))
+    on_test = {item.measured.name: item.reported for item in sides}
+    on_val = {item.measured.name: item.tuning for item in sides}
+    leaks = (
+        find_leak(prepared.test, prepared.train, on_test, settings.seed),
+        find_leak(prepared.val, prepared.train, on_val, settings.seed),
+    )
+    return replace(evidence, leaks=tuple(leak for leak in leaks if leak is not None))
 
 
 def _worse(item: Candidate, found: Seen, prepared: Prepared, log: Log) -> WorsePredictions | None:

@@ -1,10 +1,13 @@
 """Heads that are too low, or too high, for the candidate to see: a scale of its head that is dead.
 
-The heads that the baseline finds are put in the order of their heights, and the height is looked for that best parts
-those that the candidate finds from those that it does not: two shares, one on each side, of the highest likelihood.
-It fires where next to nothing is left on one side (as for a dead class, `dead.is_gone`), while on the other at least
-KEPT_MORE more are kept for certain, by Newcombe's 99 % interval of the difference.  A search over all heights finds
-something in any noise; that eight heads in a row are lost is beyond what it could find.
+The heads that the baseline finds are put in the order of their heights.  From the lowest on, the blind side reaches as
+far up as next to nothing of it is left (as of a dead class, `dead.is_gone`), ending with a head that is lost; from the
+highest on likewise.  It fires where on the other side at least KEPT_MORE more are kept for certain, by Newcombe's 99 %
+interval of the difference.  A search over all heights finds something in any noise; that eight heads in a row are lost
+is beyond what it could find.
+
+Small heads have low scores, and a threshold that happens to be chosen high loses them all.  That is no blindness, so
+the candidate is asked at a quarter of the lower threshold of the two.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from helmlite.evaluate.statistics.risks import difference_interval
 FAMILY = "blind"
 FEWEST_HEADS = 8  # on either side
 KEPT_MORE = 0.25
+SHARE_OF_LOWER = 0.25
 
 
 @dataclass(frozen=True)
@@ -44,46 +48,34 @@ class BlindHeights:
 def find_blind_heights(heads: Heads) -> tuple[BlindHeights | None, list[Unsaid]]:
     """The height below or above which the candidate is blind, None where there is none.
 
-    heads: of the classes that are alive, since a dead class is blind to every height
+    heads: of the classes that are alive, since a dead class is blind to every height, at SHARE_OF_LOWER
     """
     known = heads.before
     order = np.argsort(heads.heights_px[known], kind="stable")
     heights, kept = heads.heights_px[known][order], heads.after[known][order]
     if len(kept) < 2 * FEWEST_HEADS:
         return None, [Unsaid(FAMILY, None, len(kept), 2 * FEWEST_HEADS)]
-    cut = _best_cut(heights, kept)
-    if cut is None:
+    low, high = _blind_count(heights, kept), _blind_count(-heights[::-1], kept[::-1])
+    if not low and not high:
         return None, []
-    sides = [(len(part), int(part.sum())) for part in (kept[:cut], kept[cut:])]
-    is_below = sides[0][1] * sides[1][0] < sides[1][1] * sides[0][0]  # shares, without a division
-    (count, left), (other_count, other_left) = sides if is_below else sides[::-1]
-    more = difference_interval(other_left, other_count, left, count, NORMAL_99)
-    if not is_gone(left, count) or more[0] < KEPT_MORE:
-        return None, []
+    is_below = low >= high
+    cut = low if is_below else len(kept) - high
+    blind, other = (kept[:cut], kept[cut:]) if is_below else (kept[cut:], kept[:cut])
     limit = float(heights[cut - 1] + heights[cut]) / 2
-    return BlindHeights(limit, is_below, count, left, other_count, other_left), []
+    return BlindHeights(limit, is_below, len(blind), int(blind.sum()), len(other), int(other.sum())), []
 
 
-def _best_cut(heights: NDArray[np.float64], kept: NDArray[np.bool_]) -> int | None:
-    """How many of the lowest heads lie on one side of the best cut, at least FEWEST_HEADS on either; None without.
+def _blind_count(heights: NDArray[np.float64], kept: NDArray[np.bool_]) -> int:
+    """How many of the first heads lie on a blind side: the most for which all conditions hold; 0 where for none.
 
     heights: (G,) rising;  kept: (G,)
     """
-    numbers = np.arange(FEWEST_HEADS, len(kept) - FEWEST_HEADS + 1)
-    numbers = numbers[heights[numbers - 1] < heights[numbers]]  # equal heights stay together
-    if not len(numbers):
-        return None
     found = np.cumsum(kept.astype(np.int64))
-    below, above = found[numbers - 1], found[-1] - found[numbers - 1]
-    likelihood = _log_likelihood(below, numbers) + _log_likelihood(above, len(kept) - numbers)
-    return int(numbers[likelihood.argmax()])
-
-
-def _log_likelihood(hits: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Of so many hits at the share that they make; 0 log 0 is 0."""
-    shares = hits / counts
-    parts = [
-        number * np.log(np.where(number > 0, share, 1.0))
-        for number, share in ((hits, shares), (counts - hits, 1 - shares))
-    ]
-    return np.asarray(parts[0] + parts[1])
+    for count in range(len(kept) - FEWEST_HEADS, FEWEST_HEADS - 1, -1):
+        left, other = int(found[count - 1]), int(found[-1] - found[count - 1])
+        is_end = not kept[count - 1] and heights[count - 1] < heights[count]  # equal heights stay together
+        if is_end and is_gone(left, count):
+            more = difference_interval(other, len(kept) - count, left, count, NORMAL_99)
+            if more[0] >= KEPT_MORE:
+                return count
+    return 0

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from helmlite.data.dataset import Dataset
 from helmlite.detections import Predictor
 from helmlite.evaluate.accuracy import Predictions
-from helmlite.evaluate.findings.blind import BlindHeights, find_blind_heights
+from helmlite.evaluate.findings.blind import SHARE_OF_LOWER, BlindHeights, find_blind_heights
 from helmlite.evaluate.findings.chance import Unsaid, draws_of
 from helmlite.evaluate.findings.colours import SwappedColours, find_swapped_colours, predict_swapped, probed_indices
 from helmlite.evaluate.findings.dead import DeadClass, find_dead_classes
-from helmlite.evaluate.findings.moved import MovedBoxes, find_moved_boxes
+from helmlite.evaluate.findings.moved import MovedBoxes, find_moved_boxes, moved_back
 from helmlite.evaluate.findings.pairs import heads_of, side_of
 from helmlite.evaluate.findings.scores import ShiftedScores, find_shifted_scores
 from helmlite.evaluate.statistics.resampling import check_pairing
@@ -67,9 +67,10 @@ def find_faults(
     dead, unsaid = find_dead_classes(before, after, dataset)
     gone = {item.name for item in dead}
     alive = [label for label, item in enumerate(dataset.classes) if item.name not in gone]
-    blind, more = find_blind_heights(heads_of(before, after, dataset, alive))
-    unsaid += more
     moved, more = find_moved_boxes(before, after, dataset, draws)
+    unsaid += more
+    in_place = after if moved is None else side_of(moved_back(candidate, moved), dataset, thresholds[1])
+    blind, more = find_blind_heights(heads_of(before, in_place, dataset, alive, SHARE_OF_LOWER))
     unsaid += more
     scores, more = find_shifted_scores(before, after, dataset, draws)
     unsaid += [item for item in more if item.class_name not in gone]

@@ -9,12 +9,13 @@ Which of the two is off, their distances from the labelled boxes tell.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
+from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.findings.chance import Draws, Unsaid
 from helmlite.evaluate.findings.pairs import BoxPairs, Side, labelled_pairs, shown_pairs
 from helmlite.evaluate.statistics.intervals import Interval
@@ -68,6 +69,13 @@ def find_moved_boxes(
         after_off_px=_off_labels(after, dataset),
     )
     return moved, []
+
+
+def moved_back(predictions: Predictions, moved: MovedBoxes) -> Predictions:
+    """The candidate's boxes where they belong: a move costs small heads most, which is no blindness."""
+    by = np.array([moved.right_px, moved.down_px] * 2, dtype=np.float32)
+    put = (replace(found, boxes_xyxy=found.boxes_xyxy - by) for found in predictions.detections)
+    return replace(predictions, detections=tuple(put))
 
 
 def _off_labels(side: Side, dataset: Dataset) -> tuple[float, float] | None:

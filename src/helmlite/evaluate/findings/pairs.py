@@ -13,7 +13,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.diagnosis.heights import box_heights
-from helmlite.evaluate.errors import Matches, match_class
+from helmlite.evaluate.errors import Matches, match_class, pair_picture
 from helmlite.evaluate.statistics.resampling import check_pairing
 
 NEAR_IOU = 0.1  # a box that was moved by half its side still overlaps its old place by a third
@@ -39,8 +39,10 @@ class Side:
 class Heads:
     """The labelled heads of some classes, and what became of them.  All arrays: (G,)
 
-    pictures: position of each head's picture;  heights_px: of the original picture
-    before, after: whether baseline and candidate find it, each at its own threshold
+    pictures: position of each head's picture
+    heights_px: pixels of the original picture, as high as the baseline's box on it, since labels are loose; as labelled
+                where the baseline has none
+    before, after: whether baseline and candidate find it, each at its own threshold (see `heads_of`)
     """
 
     pictures: Positions
@@ -72,19 +74,37 @@ def side_of(predictions: Predictions, dataset: Dataset, thresholds: Sequence[flo
     return Side(predictions, tuple(thresholds), matches)
 
 
-def heads_of(before: Side, after: Side, dataset: Dataset, labels: Sequence[int]) -> Heads:
-    """The labelled heads of these classes.  Raises ValueError where the two did not see the same pictures."""
+def heads_of(
+    before: Side, after: Side, dataset: Dataset, labels: Sequence[int], share_of_lower: float | None = None
+) -> Heads:
+    """The labelled heads of these classes.
+
+    share_of_lower: the candidate counts as finding a head from this share of the lower threshold of the two on; None
+                    for its own threshold
+    Raises ValueError where the two did not see the same pictures.
+    """
     check_pairing(before.predictions, after.predictions)
-    boxes = [dataset[index].boxes_xyxy.astype(np.float64) for index in before.predictions.indices]
     parts = []
     for label in labels:
-        matches = before.matches[label]
-        of_head = zip(matches.head_pictures.tolist(), matches.head_boxes.tolist(), strict=True)
-        heights = box_heights(np.array([boxes[picture][box] for picture, box in of_head]).reshape(-1, 4))
-        found = (side.matches[label].found_at(side.thresholds[label]) for side in (before, after))
-        parts.append((matches.head_pictures, heights, *found))
+        own, other = after.thresholds[label], before.thresholds[label]
+        limit = own if share_of_lower is None else share_of_lower * min(own, other)
+        found = before.matches[label].found_at(other), after.matches[label].found_at(limit)
+        parts.append((before.matches[label].head_pictures, _heights(before.predictions, dataset, label), *found))
     nothing = np.zeros(0, np.int64), np.zeros(0), np.zeros(0, bool), np.zeros(0, bool)
     return Heads(*(np.concatenate(columns) for columns in zip(nothing, *parts, strict=True)))
+
+
+def _heights(predictions: Predictions, dataset: Dataset, label: int) -> NDArray[np.float64]:
+    """Of every labelled head of a class, in the order of its matches.  (G,)"""
+    heights = [np.zeros(0)]
+    for index, found in zip(predictions.indices, predictions.detections, strict=True):
+        sample, own = dataset[index], found[found.labels == label]
+        boxes = sample.boxes_xyxy[sample.labels == label]
+        taken = pair_picture(own, boxes)
+        rows = boxes.astype(np.float64)
+        rows[taken >= 0] = own.boxes_xyxy[taken[taken >= 0]]
+        heights.append(box_heights(rows))
+    return np.concatenate(heights)
 
 
 def shown_pairs(before: Side, after: Side) -> BoxPairs:

@@ -57,7 +57,8 @@ def _blind(item: BlindHeights, baseline: str) -> str:
     lost = item.other_heads - item.other_kept
     rest = f"loses {lost} of {item.other_heads}" if lost else f"loses none of {item.other_heads}"
     return (
-        f"blind {limit}: there it finds {item.kept} of the {item.heads} heads that {baseline} finds; {there} it {rest}."
+        f"blind {limit}: there it finds {item.kept} of the {item.heads} heads that {baseline} finds, even at a quarter "
+        f"of the lower threshold; {there} it {rest}."
     )
 
 

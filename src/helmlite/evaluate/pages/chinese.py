@@ -569,24 +569,28 @@ CHINESE: Mapping[str, str] = {
     "class {name}: never reported; of {n_heads} heads {baseline} finds {n_found_before}, this model {n_found_after}": (
         "类别 {name}：从未报出；{n_heads} 个头部中，{baseline} 检出 {n_found_before} 个，该模型检出 {n_found_after} 个"
     ),
-    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; above "
-    "it it loses {n_lost} of {n_others}": (
-        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以上，"
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
+    "a quarter of the lower threshold; above it it loses {n_lost} of {n_others}": (
+        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，"
+        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以上，"
         "{n_others} 个中丢失 {n_lost} 个"
     ),
-    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; above "
-    "it it loses none of {n_others}": (
-        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以上，"
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
+    "a quarter of the lower threshold; above it it loses none of {n_others}": (
+        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，"
+        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以上，"
         "{n_others} 个中没有丢失"
     ),
-    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; below "
-    "it it loses {n_lost} of {n_others}": (
-        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以下，"
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
+    "a quarter of the lower threshold; below it it loses {n_lost} of {n_others}": (
+        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，"
+        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以下，"
         "{n_others} 个中丢失 {n_lost} 个"
     ),
-    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds; below "
-    "it it loses none of {n_others}": (
-        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，它只检出 {n_kept} 个；在此高度以下，"
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
+    "a quarter of the lower threshold; below it it loses none of {n_others}": (
+        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，"
+        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以下，"
         "{n_others} 个中没有丢失"
     ),
     "boxes are moved: they lie {shift} from where {baseline} has them (median of {n_pairs})": (
