@@ -9,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from helmlite.evaluate import figures
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.report import verdict_line
 from helmlite.evaluate.report_files import read_report
@@ -32,10 +33,16 @@ def main() -> int:
 
 def _row(row: Measured) -> str:
     interval = f" ({100 * row.map_ci95[0]:.1f}–{100 * row.map_ci95[1]:.1f})" if row.map_ci95 else ""
-    recall = "–" if row.recall_no_helmet is None else f"{100 * row.recall_no_helmet:.1f} %"
-    speed = f"{row.latency_ms_median or 0:.1f} | {row.speedup or 0:.2f}×"
-    accuracy = f"{100 * (row.map or 0):.1f}{interval} | {100 * (row.map50 or 0):.1f} | {recall}"
-    return f"| {row.name} | {accuracy} | {(row.size_bytes or 0) / 1e6:.1f} MB | {speed} |"
+    cells = [
+        row.name,
+        figures.points(row.map) + interval,
+        figures.points(row.map50),
+        figures.share(row.recall_no_helmet),
+        figures.UNKNOWN if row.size_bytes is None else f"{row.size_bytes / 1e6:.1f} MB",
+        figures.UNKNOWN if row.latency_ms_median is None else f"{row.latency_ms_median:.1f}",
+        figures.UNKNOWN if row.speedup is None else f"{row.speedup:.2f}×",
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
