@@ -166,5 +166,5 @@ def test_a_heat_map_by_its_numbers() -> None:
     assert ends[-1] <= 960
     assert re.findall(r">([^<>]+)</text>", svg)[6:10] == ["−20.0", "+5.0", "−1.0", "unknown"]
     assert "a&amp;b" in svg
-    assert "input, fog: −20.0, +5.0, −1.0, unknown" in svg
+    assert "input, row fog: −20.0, +5.0, −1.0, unknown" in svg
     assert heat_map("t", [], ["1"], [HeatBlock("input", [])]) == ""

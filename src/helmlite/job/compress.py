@@ -31,6 +31,7 @@ from helmlite.evaluate.fidelity import Parity
 from helmlite.evaluate.findings.leaks import find_leak
 from helmlite.evaluate.gate import (
     FAILED,
+    FEWEST_PICTURES,
     PASSED,
     UNDECIDED,
     GateVerdict,
@@ -45,7 +46,7 @@ from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.robustness import WorsePredictions, worsened_kept
-from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95
+from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95, unit_count
 from helmlite.evaluate.statistics.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, choose_thresholds
 from helmlite.export.layer_times import layer_clock
@@ -255,7 +256,9 @@ def _report(
         references=tuple(rows[item.name] for item in candidates if not item.in_chain and item is not result),
         speedup=whole,
         speedup_factors=_factors(chain, timings),
-        map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed),
+        map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed)
+        if _has_intervals(prepared)
+        else None,
         heads=None if point is None else changes_at(point, before.test, after.test, prepared.test),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
@@ -301,7 +304,7 @@ def _row(
         macs=item.macs,
         params=item.params,
         speedup=ratio(timings[baseline.name].network, timing).value,
-        map_ci95=map_ci95(found.test, prepared.test, seed=prepared.settings.seed),
+        map_ci95=map_ci95(found.test, prepared.test, seed=prepared.settings.seed) if _has_intervals(prepared) else None,
         by_size=found.accuracy.by_size,
         per_class=found.accuracy.per_class,
         input_size=item.input_size,
@@ -311,6 +314,16 @@ def _row(
         parity=parities.get(item.name),
         fidelity=fidelity_of(item, seen),
     )
+
+
+def _test_units(prepared: Prepared) -> int:
+    """How many independent pictures are reported: pictures, or scenes where the data set names them."""
+    return unit_count([sample.group for sample in prepared.test])
+
+
+def _has_intervals(prepared: Prepared) -> bool:
+    """Whether there are pictures enough for an interval that can be trusted."""
+    return _test_units(prepared) >= FEWEST_PICTURES
 
 
 def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) -> tuple[Factor, ...]:
@@ -435,6 +448,11 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
             )
         if isinstance(step, WithRemarks):
             notes += [f"Step {number} ({step.name}): {line}" for line in step.remarks(prepared.detector)]
+    if not _has_intervals(prepared):
+        notes.append(
+            f"{_test_units(prepared)} independent pictures of {prepared.test.split} are too few for an interval that "
+            f"can be trusted (at least {FEWEST_PICTURES}), so none is shown."
+        )
     if prepared.skipped:
         notes.append(
             f"{len(prepared.skipped)} pictures could not be read and were left out: {_first(prepared.skipped)}."

@@ -505,6 +505,8 @@ CHINESE: Mapping[str, str] = {
     "No head changed, which {n_heads} heads can show of any loss above {n_points} points only": (
         "没有头部发生变化；{n_heads} 个头部只足以由此排除超过 {n_points} 个百分点的损失"
     ),
+    "{n_units} independent pictures of {split} are too few for an interval that can be trusted (at least {n_fewest}), "
+    "so none is shown.": "{split} 只有 {n_units} 张独立图片，区间不可信（至少需要 {n_fewest} 张），因此不给出区间。",
     "{name}: {change}; no interval can be trusted on {n_units} independent pictures (at least {n_fewest})": (
         "{name}：{change}；{n_units} 张独立图片上的置信区间不可信（至少需要 {n_fewest} 张）"
     ),
