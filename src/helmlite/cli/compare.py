@@ -112,10 +112,3 @@ def typed_command() -> str:
 
     words = ["/".join(Path(word).parts[1:][-2:]) if word.startswith("/") else word for word in sys.argv[1:]]
     return shlex.join(["helmlite", *words])
-
-
-def now() -> str:
-    """The time, UTC, to the second."""
-    from datetime import datetime, timezone
-
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -76,13 +76,14 @@ def measured_matrix(
     seed: int = 0,
 ) -> CrossDomain:
     """The matrix of models and data sets as they are typed.  Raises ValueError, OSError or ImportError."""
-    from helmlite.cli.compare import now, typed_command
+    from helmlite.cli.compare import typed_command
     from helmlite.cli.evaluate import ShownProgress
     from helmlite.data.roles import check_given_roles, parse_role_options, with_given_roles
     from helmlite.evaluate.cross_domain import LookedAt, cross_domain
     from helmlite.models.look import look
     from helmlite.models.opened import versions_of
     from helmlite.models.wanted import named
+    from helmlite.runtime.machine import now
 
     parsed = [_parse(text, runtime) for text in models]
     wanted = named([item for item, _ in parsed])

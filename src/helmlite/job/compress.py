@@ -8,7 +8,6 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +74,7 @@ from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepa
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
 from helmlite.runtime.bundle import Bundle, Thresholds, read_bundle
-from helmlite.runtime.machine import installed_versions, read_machine
+from helmlite.runtime.machine import installed_versions, now, read_machine
 
 _ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
 _COMPARED_PICTURES = 4
@@ -121,9 +120,9 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     report = replace(report, notes=(*report.notes, *_other_files(prepared, result, bundle)))
     log(verdict_line(report))
     before, after = seen[baseline.name], seen[result.name]
-    both = {baseline.name: before, result.name: after}
-    pictures = {name: (found.test, _thresholds(prepared, found)) for name, found in both.items()}
     evidence = _evidence(prepared, baseline, result, report, seen, log)
+    sides = zip(evidence.models, (before, after), strict=True)
+    pictures = {model.measured.name: (found.test, model.thresholds) for model, found in sides}
     gallery = cut_gallery(evidence, [before.test, after.test], prepared.test)
     write_label_mistakes(evidence.label_mistakes, settings.out / MISTAKES_NAME)
     report = replace(report, evidence=evidence)
@@ -237,7 +236,9 @@ def _report(
     baseline = candidates[0]
     before, after = seen[baseline.name], seen[result.name]
     point = _operating_point(prepared, before, after)
-    rows = {item.name: _row(prepared, item, seen, timings, parities, baseline, point) for item in candidates}
+    units = unit_count([sample.group for sample in prepared.test])
+    enough = units >= FEWEST_PICTURES  # for an interval that can be trusted
+    rows = {item.name: _row(prepared, item, seen, timings, parities, baseline, point, enough) for item in candidates}
     chain = [item for item in candidates if item.in_chain]
     if result.in_chain:
         chain = chain[: chain.index(result) + 1]
@@ -257,12 +258,12 @@ def _report(
         speedup=whole,
         speedup_factors=_factors(chain, timings),
         map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed)
-        if _has_intervals(prepared)
+        if enough
         else None,
         heads=None if point is None else changes_at(point, before.test, after.test, prepared.test),
         resolution=resolvable_loss(before.test, prepared.test, prepared.settings.seed),
         stayed_float=result.bundle.manifest.stayed_float,
-        notes=(*prepared.settings.notes, *_notes(prepared), *told, *export_defects(candidates, parities)),
+        notes=(*prepared.settings.notes, *_notes(prepared, units), *told, *export_defects(candidates, parities)),
         curves=training_curves(prepared.settings.out / "steps"),
         commands=(_command(prepared.settings),),
         versions=installed_versions(("helmlite", "torch", "ultralytics", "openvino", "onnxruntime", "nncf", "numpy")),
@@ -275,7 +276,7 @@ def _report(
         hashes=prepared.hashes,
         seed=prepared.settings.seed,
         minutes=minutes,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=now(),
     )
 
 
@@ -287,6 +288,7 @@ def _row(
     parities: dict[str, Parity],
     baseline: Candidate,
     point: OperatingPoint | None,
+    enough: bool,
 ) -> Measured:
     timing, found = timings[item.name].network, seen[item.name]
     return Measured(
@@ -304,7 +306,7 @@ def _row(
         macs=item.macs,
         params=item.params,
         speedup=ratio(timings[baseline.name].network, timing).value,
-        map_ci95=map_ci95(found.test, prepared.test, seed=prepared.settings.seed) if _has_intervals(prepared) else None,
+        map_ci95=map_ci95(found.test, prepared.test, seed=prepared.settings.seed) if enough else None,
         by_size=found.accuracy.by_size,
         per_class=found.accuracy.per_class,
         input_size=item.input_size,
@@ -314,16 +316,6 @@ def _row(
         parity=parities.get(item.name),
         fidelity=fidelity_of(item, seen),
     )
-
-
-def _test_units(prepared: Prepared) -> int:
-    """How many independent pictures are reported: pictures, or scenes where the data set names them."""
-    return unit_count([sample.group for sample in prepared.test])
-
-
-def _has_intervals(prepared: Prepared) -> bool:
-    """Whether there are pictures enough for an interval that can be trusted."""
-    return _test_units(prepared) >= FEWEST_PICTURES
 
 
 def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) -> tuple[Factor, ...]:
@@ -434,7 +426,7 @@ def _data_used(prepared: Prepared) -> tuple[DataUsed, ...]:
     return tuple(used)
 
 
-def _notes(prepared: Prepared) -> tuple[str, ...]:
+def _notes(prepared: Prepared, test_units: int) -> tuple[str, ...]:
     notes = [f"{name.replace('_', ' ')}: {value}" for name, value in prepared.detector.architecture.notes.items()]
     if prepared.settings.unlabelled is not None:
         count = len(unlabelled_pictures(prepared.settings.unlabelled, ()))
@@ -448,9 +440,9 @@ def _notes(prepared: Prepared) -> tuple[str, ...]:
             )
         if isinstance(step, WithRemarks):
             notes += [f"Step {number} ({step.name}): {line}" for line in step.remarks(prepared.detector)]
-    if not _has_intervals(prepared):
+    if test_units < FEWEST_PICTURES:
         notes.append(
-            f"{_test_units(prepared)} independent pictures of {prepared.test.split} are too few for an interval that "
+            f"{test_units} independent pictures of {prepared.test.split} are too few for an interval that "
             f"can be trusted (at least {FEWEST_PICTURES}), so none is shown."
         )
     if prepared.skipped:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 from helmlite.data.dataset import Dataset
@@ -27,6 +26,7 @@ from helmlite.models.leaks import said_of_pictures
 from helmlite.models.look import Shown, look, silent, timed, tuning_split
 from helmlite.models.opened import versions_of
 from helmlite.models.wanted import WantedModel, named, parse_model
+from helmlite.runtime.machine import now
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,6 @@ def compare_models(
         commands=(command,) if command else (),
         versions=versions_of(opened),
         measured_on=conditions,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        created=now(),
     )
     return Compared(comparison, pictures[0], tuple(item.reported for item in contenders))

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -230,3 +231,8 @@ def _read_int(path: Path) -> int | None:
         return int(text) if text else None
     except ValueError:
         return None
+
+
+def now() -> str:
+    """The time, UTC, to the second: `2026-11-29T01:55:00+00:00`."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
