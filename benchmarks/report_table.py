@@ -27,7 +27,10 @@ def main() -> int:
             print(_row(row))
         factors = " × ".join(f"{item.name} {item.ratio:.2f}" for item in report.speedup_factors)
         print(f"\n{verdict_line(report)}\n")
-        print(f"faster by: {factors} = {report.speedup:.1f}; {report.minutes:.0f} minutes in all")
+        if factors:
+            print(f"faster by: {factors} = {figures.times(report.factor_product)}")
+        if report.minutes is not None:
+            print(f"{report.minutes:.0f} minutes in all")
     return 0
 
 

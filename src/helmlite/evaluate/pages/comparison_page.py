@@ -9,12 +9,13 @@ from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison, Difference
 from helmlite.evaluate.findings.words import in_words
 from helmlite.evaluate.measured import Measured
+from helmlite.evaluate.pages.columns import COMPARED_COST, cells
 from helmlite.evaluate.pages.evidence import evidence_sections, findings_section, name_cells
 from helmlite.evaluate.pages.gallery import GalleryPart
 from helmlite.evaluate.pages.html import bullet_list, document, how_made, model_name, named, section, shown
 from helmlite.evaluate.pages.plots import IntervalRow, ScatterPoint, interval_plot, scatter_plot
 
-COLUMNS = ("model", "mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", "files", "latency", "times faster")
+COLUMNS = ("mAP50-95", "95 %", "mAP50", "mAP75", "no_helmet recall", *COMPARED_COST)
 
 _LONGEST_LABEL = 20  # letters
 
@@ -128,15 +129,14 @@ def shortened(name: str) -> str:
 
 
 def _models(comparison: Comparison) -> str:
-    head = "".join(f"<th>{escape(column)}</th>" for column in COLUMNS)
+    head = "".join(f"<th>{escape(column)}</th>" for column in ("model", *COLUMNS))
     rows = []
     for number, item in enumerate(comparison.models):
         measured = item.measured
-        first, *cells = cells_of(measured, comparison)
         below = "".join(f"<small>{escape(part)}</small>" for part in (_ran(measured), measured.note) if part)
         rows.append(
-            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{model_name(first)}{below}</td>'
-            f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells)}</tr>"
+            f'<tr class="{"baseline" if number == 0 else "step"}"><td>{model_name(measured.name)}{below}</td>'
+            f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells(measured, comparison, COLUMNS))}</tr>"
         )
     points = [
         ScatterPoint(item.measured.name, "baseline" if number == 0 else "reference", latency, 100 * accuracy)
@@ -148,21 +148,6 @@ def _models(comparison: Comparison) -> str:
     conditions = conditions_in_words(comparison) or "not measured"
     table = f'<div class="scroll"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
     return section("Models", table + below, f"On {pictures_in_words(comparison)}. Latency: {conditions}.")
-
-
-def cells_of(measured: Measured, comparison: Comparison) -> list[str]:
-    """One model's row of the table, a cell for each of COLUMNS."""
-    return [
-        measured.name,
-        figures.points(measured.map),
-        figures.points_between(measured.map_ci95) or figures.UNKNOWN,
-        figures.points(measured.map50),
-        figures.points(measured.map75),
-        figures.share(measured.recall_no_helmet),
-        figures.size(measured.size_bytes),
-        figures.milliseconds(measured.latency_ms_median),
-        figures.times(comparison.speedup_of(measured)),
-    ]
 
 
 def _ran(measured: Measured) -> str:

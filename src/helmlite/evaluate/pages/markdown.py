@@ -10,9 +10,9 @@ from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages import cross_domain_page
+from helmlite.evaluate.pages.columns import ACCURACY, COST, Whole, cells
 from helmlite.evaluate.pages.comparison_page import (
     COLUMNS,
-    cells_of,
     conditions_in_words,
     headline,
     notes_of,
@@ -21,10 +21,6 @@ from helmlite.evaluate.pages.comparison_page import (
 )
 from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
-
-_REPORT_COLUMNS = (
-    "step", "mAP50-95", "95 %", "mAP50", "no_helmet recall", "MACs", "parameters", "files", "latency", "times faster",
-)  # fmt: skip
 
 
 def comparison_markdown(comparison: Comparison) -> str:
@@ -35,7 +31,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         *_findings(comparison),
         *(f"- **{plain(name)}** {plain(sentence)}" for name, sentence in sentences_of(comparison)),
         "",
-        *_table(COLUMNS, [cells_of(item.measured, comparison) for item in comparison.models]),
+        *_measured_table("model", COLUMNS, [item.measured for item in comparison.models], comparison),
         "",
         *(f"- {plain(line)}" for line in notes_of(comparison)),
         "",
@@ -91,7 +87,7 @@ def report_markdown(report: RunReport) -> str:
         *(_findings(report.evidence) if report.evidence is not None else ()),
         *(f"- {plain(line)}" for line in report.gate.says),
         "",
-        *_table(_REPORT_COLUMNS, [_report_cells(item, report) for item in rows]),
+        *_measured_table("step", (*ACCURACY, *COST), rows, report),
     ]
     if report.speedup_factors:
         chain = " × ".join(f"{item.name} {item.ratio:.2f}" for item in report.speedup_factors)
@@ -121,21 +117,10 @@ def _findings(comparison: Comparison) -> list[str]:
     return ["**Findings**", "", *lines, ""] if lines else []
 
 
+def _measured_table(first: str, columns: Sequence[str], rows: Sequence[Measured], whole: Whole) -> list[str]:
+    return _table((first, *columns), [[item.name, *cells(item, whole, columns)] for item in rows])
+
+
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [f"| {' | '.join(map(plain, columns))} |", f"|{'---|' * len(columns)}"]
     return lines + [f"| {' | '.join(map(plain, row))} |" for row in rows]
-
-
-def _report_cells(item: Measured, report: RunReport) -> list[str]:
-    return [
-        item.name,
-        figures.points(item.map),
-        figures.points_between(item.map_ci95) or figures.UNKNOWN,
-        figures.points(item.map50),
-        figures.share(item.recall_no_helmet),
-        figures.count(item.macs),
-        figures.count(item.params),
-        figures.size(item.size_bytes),
-        figures.milliseconds(item.latency_ms_median),
-        figures.times(report.speedup_of(item)),
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console
@@ -15,8 +15,8 @@ from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
 from helmlite.evaluate.gate import change_in_words, interval_in_words
-from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages import cross_domain_page
+from helmlite.evaluate.pages.columns import ACCURACY, COMPARED_COST, COST, cells
 from helmlite.evaluate.pages.comparison_page import headline, notes_of
 from helmlite.evaluate.pages.evidence import findings_of
 from helmlite.evaluate.report import RunReport, verdict_line
@@ -25,31 +25,15 @@ from helmlite.evaluate.robustness import CaseMeasured, Robustness
 _COLOURS = {"passed": "green", "undecided": "yellow", "failed": "red", "not judged": "dim"}
 
 _NOT_KNOWN = "?"  # where a cell has room for no more
-_WIDE = 112  # columns that the whole table takes
-Whole = RunReport | Comparison  # what knows how many times faster one of its rows is
-Column = Callable[[Measured, Whole], str]
-_ACCURACY: Mapping[str, Column] = {
-    "mAP50-95": lambda item, _: figures.points(item.map),
-    "95 %": lambda item, _: figures.points_between(item.map_ci95).replace(" to ", "–"),
-    "mAP50": lambda item, _: figures.points(item.map50),
-    "no_helmet\nrecall": lambda item, _: figures.share(item.recall_no_helmet),
-}
-_COST: Mapping[str, Column] = {
-    "MACs": lambda item, _: figures.count(item.macs),
-    "params": lambda item, _: figures.count(item.params),
-    "files": lambda item, _: figures.size(item.size_bytes),
-    "latency": lambda item, _: figures.milliseconds(item.latency_ms_median),
-    "times\nfaster": lambda item, report: figures.times(report.speedup_of(item)),
-}
-
-_COMPARED_COST: Mapping[str, Column] = {title: _COST[title] for title in ("files", "latency", "times\nfaster")}
+_WIDE = 116  # letters that the whole table takes
+_SHORT = 9  # letters of a heading that stays on one line
 
 
 def show_report(report: RunReport, width: int | None = None) -> None:
     """Verdict, table of the steps, split of the speed-up, gate and notes, on standard output."""
     console = Console(width=width, highlight=False)
-    for table in _steps_tables(report, console.width):
-        console.print(table)
+    for columns in _parts(ACCURACY, COST, console.width):
+        console.print(_steps_table(report, columns))
     for line in _speedup_lines(report):
         console.print(Text(line), soft_wrap=True)
     console.print(Text(_drop_line(report)), soft_wrap=True)
@@ -101,15 +85,11 @@ def show_accuracy(accuracy: Accuracy, title: str) -> None:
 def show_comparison(comparison: Comparison) -> None:
     """The models as a table, each difference from the first in words, and what to bear in mind."""
     console = Console(highlight=False)
-    parts = [_ACCURACY, _COMPARED_COST] if console.width < _WIDE else [{**_ACCURACY, **_COMPARED_COST}]
-    for columns in parts:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("model", overflow="fold")
-        for title in columns:
-            table.add_column(title, justify="right", no_wrap=True)
+    for columns in _parts(ACCURACY, COMPARED_COST, console.width):
+        table = _table_of("model", columns)
         for number, item in enumerate(comparison.models):
-            cells = [column(item.measured, comparison) for column in columns.values()]
-            table.add_row(Text(item.measured.name), *cells, style="" if number else "dim")
+            row = [_short(cell) for cell in cells(item.measured, comparison, columns)]
+            table.add_row(Text(item.measured.name), *row, style="" if number else "dim")
         console.print(table)
     for name, sentence in findings_of(comparison):
         console.print(Text.assemble(("finding  ", "red"), f"{name}  " if name else "", sentence), soft_wrap=True)
@@ -204,24 +184,31 @@ def _change(loss_points: float) -> str:
     return f"{'−' if loss_points > 0 else '+'}{abs(loss_points):.1f}"
 
 
-def _steps_tables(report: RunReport, width: int) -> list[Table]:
-    """One table where the terminal is wide enough for all columns, else accuracy and cost below each other."""
-    if width >= _WIDE:
-        return [_steps_table(report, {**_ACCURACY, **_COST})]
-    return [_steps_table(report, _ACCURACY), _steps_table(report, _COST)]
-
-
-def _steps_table(report: RunReport, columns: Mapping[str, Column]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("step", overflow="fold")
-    for title in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+def _steps_table(report: RunReport, columns: Sequence[str]) -> Table:
+    table = _table_of("step", columns)
     last_of_run = len(report.steps) + 1
     for number, item in enumerate((report.baseline, *report.steps, report.result, *report.references)):
         style = "dim" if number == 0 else "bold" if number == last_of_run else ""
-        cells = [column(item, report) for column in columns.values()]
-        table.add_row(Text(item.name), *cells, style=style, end_section=number == last_of_run)
+        row = [_short(cell) for cell in cells(item, report, columns)]
+        table.add_row(Text(item.name), *row, style=style, end_section=number == last_of_run)
     return table
+
+
+def _parts(accuracy: Sequence[str], cost: Sequence[str], width: int) -> list[Sequence[str]]:
+    """One table where the terminal is wide enough for all columns, else accuracy and cost below each other."""
+    return [(*accuracy, *cost)] if width >= _WIDE else [accuracy, cost]
+
+
+def _table_of(first: str, columns: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for title in columns:
+        table.add_column(title.replace(" ", "\n") if len(title) > _SHORT else title, justify="right", no_wrap=True)
+    return table
+
+
+def _short(cell: str) -> str:
+    return cell.replace(" to ", "–")
 
 
 def _speedup_lines(report: RunReport) -> list[str]:
