@@ -36,7 +36,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.errors import alarm_level, match_class, threshold_for_alarms
-from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95, unit_count
 from helmlite.files import write_whole
 from helmlite.job.adapt import AdaptSettings, adapt

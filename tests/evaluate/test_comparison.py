@@ -21,7 +21,7 @@ from helmlite.evaluate.comparison import (
     compare,
     difference_in_words,
     in_classes_of,
-    recall_loss_ci95,
+    recall_difference,
 )
 from helmlite.evaluate.comparison_files import (
     JSON_NAME,
@@ -37,6 +37,7 @@ from helmlite.evaluate.pages.markdown import comparison_markdown
 from helmlite.evaluate.pages.terminal import show_comparison
 from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.robustness import WorsePredictions, all_cases
+from helmlite.evaluate.statistics.resamples import Resamples
 from helmlite.evaluate.thresholds import ThresholdRule
 from written_data import CLASSES, make_found, make_predictions, make_random, make_sample
 
@@ -143,9 +144,25 @@ def test_recall_lost_by_hand() -> None:
     one = make_predictions(make_found(boxes, [0.9], [1]), make_found([], [], []))
     before, after = match_class(both, dataset, (1,)), match_class(one, dataset, (1,))
     weights = np.array([[1, 1], [2, 0], [0, 2], [1, 1]])
-    assert recall_loss_ci95(before, after, (0.5, 0.5), weights) == pytest.approx(
-        np.percentile([50, 0, 100, 50], [2.5, 97.5])
+    draws = Resamples(weights, np.array([0, 1]))
+    assert (100 * (draws.recall(before, 0.5) - draws.recall(after, 0.5))).tolist() == [50, 0, 100, 50]
+    loss, interval, says = recall_difference(before, after, (0.5, 0.5), draws)
+    assert (loss, interval) == (50.0, None)
+    assert says == (
+        "Recall of no_helmet: measured 50.00 points lower, no interval can be trusted on 2 heads in 2 independent "
+        "pictures (at least 40 in 20)."
     )
+
+
+def test_five_heads_in_many_pictures_have_no_interval_of_recall() -> None:
+    boxes = [(0.0, 0.0, 10.0, 10.0)]
+    dataset = dataset_of([make_sample(boxes, [int(n < 5)], str(n)) for n in range(100)], CLASSES)
+    found = make_predictions(*[make_found(boxes, [0.9], [int(n < 5)]) for n in range(100)])
+    result = compare([_contender("a", found), _contender("b", _blind(found, 1))], dataset, dataset)
+    (difference,) = result.differences
+    assert (difference.recall_loss_points, difference.recall_loss_ci95) == (100.0, None)
+    assert "no interval can be trusted on 5 heads in 5 independent pictures" in difference.says[1]
+    assert difference.map_loss_ci95 is not None
 
 
 def test_few_pictures_give_no_interval() -> None:

@@ -79,7 +79,7 @@ def test_a_cell_is_counted_by_hand() -> None:
     assert (native.at_home, stranger.at_home) == (True, False)
     assert (native.against, stranger.against) == (None, "native")
     assert native.map_ci95 is stranger.map_loss_ci95 is stranger.recall_loss_ci95 is None, "four pictures prove nothing"
-    assert stranger.says[0] == "mAP50-95: 49.50 points lost, too few pictures for an interval."
+    assert stranger.says[0] == "mAP50-95: measured 49.50 points lower, too few pictures for an interval."
     assert headline(found) == "2 models on 1 set: too few pictures to prove anything"
 
 

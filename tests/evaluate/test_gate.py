@@ -14,8 +14,6 @@ from helmlite.detections import Detections
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import Matches, match_class, threshold_for_alarms
 from helmlite.evaluate.gate import (
-    FEWEST_HEADS,
-    FEWEST_PICTURES,
     change_in_words,
     changes_at,
     interval_in_words,
@@ -23,8 +21,10 @@ from helmlite.evaluate.gate import (
     operating_point,
     pictures_to_decide,
     rule_of_three,
+    told_in_words,
     verdict_of,
 )
+from helmlite.evaluate.statistics.resamples import FEWEST_HEADS, FEWEST_PICTURES
 from helmlite.evaluate.thresholds import best_f1_threshold
 
 
@@ -91,7 +91,10 @@ def test_a_handful_of_heads_proves_nothing() -> None:
     recall = verdict.check("recall of no_helmet")
     assert recall is not None
     assert (recall.verdict, verdict.verdict) == ("undecided", "undecided")
-    assert f"no interval can be trusted on 9 heads (at least {FEWEST_HEADS})" in recall.says
+    assert (
+        f"no interval can be trusted on 9 heads in 9 independent pictures (at least {FEWEST_HEADS} in 20)"
+        in recall.says
+    )
     assert recall.loss_ci95 is None
     assert recall.pictures_to_decide is None
 
@@ -267,6 +270,52 @@ def test_one_head_more_than_the_limit_has_an_interval() -> None:
         check = judge(_perfect(few), _perfect(few), few, resamples=50).check("recall of no_helmet")
         assert check is not None
         assert check.verdict == verdict
+
+
+def test_many_heads_in_few_pictures_prove_nothing() -> None:
+    """45 bare heads, but in 3 pictures: they are found and missed together, so that no interval can be trusted."""
+    boxes = np.array([(50.0 * n, 10, 50.0 * n + 40, 50) for n in range(15)], np.float32)
+    samples = [Sample(Path(f"{n}.jpg"), boxes, np.full(15, int(n < 3))) for n in range(90)]
+    data = dataset_of(samples, with_roles(["helmet", "no_helmet"]), "val")
+    found = Predictions(
+        tuple(Detections(boxes, np.full(15, 0.9, np.float32), sample.labels) for sample in data), tuple(range(90))
+    )
+    verdict = judge(found, found, data, resamples=50)
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None and (recall.verdict, recall.loss_ci95) == ("undecided", None)
+    assert "no interval can be trusted on 45 heads in 3 independent pictures" in recall.says
+
+
+def test_what_is_not_proved_is_called_neither_loss_nor_gain() -> None:
+    assert told_in_words(1.3, (0.2, 2.4)) == "1.30 points lost"
+    assert told_in_words(-1.3, (-2.4, -0.2)) == "1.30 points gained"
+    assert told_in_words(1.3, (-0.2, 2.4)) == told_in_words(1.3, None) == "measured 1.30 points lower"
+    assert told_in_words(-1.3, (-2.4, 0.2)) == "measured 1.30 points higher"
+    assert (told_in_words(0.0, None), told_in_words(None, None)) == ("unchanged", "unknown")
+
+
+def test_where_the_baseline_never_finds_a_head_both_are_asked_at_equal_alarms() -> None:
+    """The candidate finds all below five louder alarms: at the level where its own F1 is best both have five."""
+    data = _heads(100)
+    found = _perfect(data)
+    loud = np.concatenate([found.detections[0].boxes_xyxy, np.array([(300, 10, 340, 50)], np.float32)])
+    noisy = replace(
+        found,
+        detections=tuple(
+            Detections(loud, np.append(item.scores, np.float32(0.99)), np.append(item.labels, 1)) if n < 5 else item
+            for n, item in enumerate(found.detections)
+        ),
+    )
+    silent = replace(found, detections=tuple(item[item.labels == 0] for item in found.detections))
+    matches = [match_class(side, data, (1,)) for side in (silent, noisy)]
+    point = operating_point(*matches)
+    assert point.alarms_per_100 == 5.0
+    assert matches[1].alarms_per_100(point.candidate_threshold) == 5.0
+    assert matches[1].recall_at(point.candidate_threshold) == 1.0
+    verdict = judge(silent, noisy, data, resamples=50)
+    recall = verdict.check("recall of no_helmet")
+    assert recall is not None and recall.loss_points == pytest.approx(-100) and verdict.heads is not None
+    assert verdict.heads.found_by_candidate == 100
 
 
 def test_one_scene_is_one_picture() -> None:

@@ -18,7 +18,7 @@ from helmlite.data.roles import with_roles
 from helmlite.detections import Detections
 from helmlite.detector.tiny import new_tiny
 from helmlite.evaluate.accuracy import Predictions, save_predictions
-from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.job.prepare import CompressSettings, prepare
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
 

@@ -26,19 +26,13 @@ from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.findings.faults import Faults, find_faults
 from helmlite.evaluate.findings.leaks import Leak, OwnPictures
-from helmlite.evaluate.gate import FEWEST_PICTURES, change_in_words, interval_in_words
+from helmlite.evaluate.gate import change_in_words, interval_in_words, told_in_words
 from helmlite.evaluate.influence import Influence, most_influential
 from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
-from helmlite.evaluate.statistics.intervals import percentile_interval
-from helmlite.evaluate.statistics.resampling import (
-    Weights,
-    bootstrap_weights,
-    check_pairing,
-    map_ci95,
-    map_loss_ci95,
-    unit_count,
-)
+from helmlite.evaluate.statistics.intervals import Floats, Interval, known
+from helmlite.evaluate.statistics.resamples import Resamples, resamples_of
+from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.evaluate.statistics.resolution import Resolution, resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, DEFAULT_THRESHOLD, ThresholdRule, choose_thresholds
 from helmlite.runtime.manifest import Thresholds
@@ -220,22 +214,28 @@ def compare(
     level = alarm_level(tuned[0], *tuned[1:]) if labels else None
     points = [_asked_at(matches, level) for matches in tuned] if labels else [None] * len(contenders)
     seen = [match_class(item.reported, reported, labels) for item in contenders]
+    draws = resamples_of(first.reported, reported, seed, _RESAMPLES)
+    maps = [draws.map(item.reported, reported) for item in contenders]  # drawn once: rows and differences share them
     models = tuple(
-        _model(item, matches, point, points[0], labels, reported, tuning, rule, seed)
-        for item, matches, point in zip(contenders, seen, points, strict=True)
+        _model(item, draws.interval(drawn), matches, point, points[0], labels, reported, tuning, rule, seed)
+        for item, drawn, matches, point in zip(contenders, maps, seen, points, strict=True)
     )
     differences = tuple(
         _difference(
             first,
             item,
-            (models[0], model),
+            draws,
+            (maps[0], drawn),
             (seen[0], matches),
             (points[0], point),
+            (models[0].thresholds.by_class, model.thresholds.by_class),
             (models[0].thresholds_at_level(labels), model.thresholds_at_level(labels)),
             reported,
             seed,
         )
-        for item, model, matches, point in zip(contenders[1:], models[1:], seen[1:], points[1:], strict=True)
+        for item, drawn, model, matches, point in zip(
+            contenders[1:], maps[1:], models[1:], seen[1:], points[1:], strict=True
+        )
     )
     same = tuning.split == reported.split
     return Comparison(
@@ -277,8 +277,15 @@ def data_used(dataset: Dataset, predictions: Predictions, purpose: str) -> DataU
     )
 
 
-def difference_in_words(name: str, loss_points: float | None, loss_ci95: tuple[float, float] | None) -> str:
+def difference_in_words(
+    name: str,
+    loss_points: float | None,
+    loss_ci95: tuple[float, float] | None,
+    why_none: str = "too few pictures for an interval",
+) -> str:
     """A difference in one sentence; what its interval does not prove is not called a loss or a gain.
+
+    why_none: why there is no interval, where there is none
 
     >>> difference_in_words("mAP50-95", 1.0, (0.2, 1.8))
     'mAP50-95: 1.00 points lost (95 % interval: a loss between 0.20 and 1.80).'
@@ -288,27 +295,29 @@ def difference_in_words(name: str, loss_points: float | None, loss_ci95: tuple[f
     if loss_points is None:
         return f"{name}: unknown, nothing of it is labelled here."
     if loss_ci95 is None:
-        return f"{name}: {change_in_words(loss_points)}, too few pictures for an interval."
+        return f"{name}: {told_in_words(loss_points, None)}, {why_none}."
     low, high = loss_ci95
     told = change_in_words(loss_points) if low > 0 or high < 0 else "no difference shown"
     return f"{name}: {told} (95 % interval: {interval_in_words(loss_ci95)})."
 
 
-def recall_loss_ci95(
-    before: Matches, after: Matches, thresholds: tuple[float, float], weights: Weights
-) -> tuple[float, float] | None:
-    """95 % interval of recall lost, in points, at thresholds that were chosen elsewhere; paired by labelled head.
+def recall_difference(
+    before: Matches, after: Matches, thresholds: tuple[float, float], draws: Resamples
+) -> tuple[float | None, Interval | None, str]:
+    """Recall lost, in points, at thresholds that were chosen elsewhere; its 95 % interval, paired by head; in words.
 
-    weights: (B, N) how often each picture counts in each resample
+    Without an interval on too few pictures or heads.
     """
-    change = before.found_at(thresholds[0]).astype(np.int64) - after.found_at(thresholds[1]).astype(np.int64)  # (G,)
-    of_head = weights[:, before.head_pictures]  # (B, G)
-    heads = of_head.sum(axis=1)
-    return percentile_interval(np.where(heads > 0, 100 * (of_head @ change) / np.maximum(heads, 1), np.nan))
+    losses = 100 * (draws.recall(before, thresholds[0]) - draws.recall(after, thresholds[1]))
+    loss, interval = known(losses[0]), draws.head_interval(losses, before)
+    too_few = draws.too_few_heads(before)
+    reason = {"why_none": f"no interval can be trusted on {too_few}"} if too_few else {}
+    return loss, interval, difference_in_words("Recall of no_helmet", loss, interval, **reason)
 
 
 def _model(
     item: Contender,
+    map_ci95: Interval | None,
     matches: Matches,
     point: float | None,
     firsts_point: float | None,
@@ -325,7 +334,7 @@ def _model(
         map=accuracy.map,
         map50=accuracy.map50,
         map75=accuracy.map75,
-        map_ci95=map_ci95(item.reported, reported, _RESAMPLES, seed) if _has_intervals(item, reported) else None,
+        map_ci95=map_ci95,
         by_size=accuracy.by_size,
         per_class=accuracy.per_class,
         recall_no_helmet=None if at_level is None else at_level.recall,
@@ -366,31 +375,27 @@ def operating_by_class(
 def _difference(
     first: Contender,
     item: Contender,
-    models: tuple[ComparedModel, ComparedModel],
+    draws: Resamples,
+    maps: tuple[Floats, Floats],
     matches: tuple[Matches, Matches],
     points: tuple[float | None, float | None],
     by_class: tuple[tuple[float, ...], tuple[float, ...]],
+    at_level: tuple[tuple[float, ...], tuple[float, ...]],
     dataset: Dataset,
     seed: int,
 ) -> Difference:
-    before, after = (model.measured.map for model in models)
-    loss = None if before is None or after is None else 100 * (before - after)
-    is_proven = _has_intervals(first, dataset)
-    interval = map_loss_ci95(first.reported, item.reported, dataset, _RESAMPLES, seed) if is_proven else None
+    losses = 100 * (maps[0] - maps[1])
+    loss, interval = known(losses[0]), draws.interval(losses)
     says = [difference_in_words("mAP50-95", loss, interval)]
     heads, recall_loss, recall_interval = None, None, None
     if points[0] is not None and points[1] is not None and matches[0].head_count:
         heads = compare_heads(*matches, first.reported, points[0], points[1])
-        weights = bootstrap_weights(_groups(first, dataset), _RESAMPLES, seed)
-        recall_loss = 100 * (heads.found_by_baseline - heads.found_by_candidate) / heads.heads
-        recall_interval = recall_loss_ci95(*matches, (points[0], points[1]), weights) if is_proven else None
-        sentence = difference_in_words("Recall of no_helmet", recall_loss, recall_interval)
+        recall_loss, recall_interval, sentence = recall_difference(*matches, (points[0], points[1]), draws)
         says.append(f"{sentence} {heads.in_words().capitalize()}.")
     worse = None
     if first.worse is not None and item.worse is not None:
         worse = compare_robustness(first.worse, item.worse, dataset, seed)
         says.append(worse.in_words())
-    thresholds = models[0].thresholds.by_class, models[1].thresholds.by_class
     asked = item.predict if _has_fallen(loss, interval) else None
     return Difference(
         item.measured.name,
@@ -399,11 +404,11 @@ def _difference(
         recall_loss,
         recall_interval,
         heads,
-        changes=explain_changes(first.reported, item.reported, dataset, *by_class),
+        changes=explain_changes(first.reported, item.reported, dataset, *at_level),
         influence=most_influential(first.reported, item.reported, dataset),
         robustness=worse,
         says=tuple(says),
-        faults=find_faults(first.reported, item.reported, dataset, thresholds, seed, asked),
+        faults=find_faults(first.reported, item.reported, dataset, by_class, seed, asked),
     )
 
 
@@ -412,12 +417,3 @@ def _has_fallen(loss_points: float | None, loss_ci95: tuple[float, float] | None
     if loss_ci95 is not None:
         return loss_ci95[0] > 0
     return loss_points is not None and loss_points > 0
-
-
-def _groups(item: Contender, dataset: Dataset) -> list[str | None]:
-    return [dataset[index].group for index in item.reported.indices]
-
-
-def _has_intervals(item: Contender, dataset: Dataset) -> bool:
-    """Whether there are pictures enough for an interval that can be trusted."""
-    return unit_count(_groups(item, dataset)) >= FEWEST_PICTURES

@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
@@ -26,22 +24,13 @@ from helmlite.evaluate.comparison import (
     difference_in_words,
     operating_at,
     operating_by_class,
-    recall_loss_ci95,
+    recall_difference,
 )
 from helmlite.evaluate.errors import Matches, alarm_level, match_class, threshold_for_alarms
-from helmlite.evaluate.gate import FEWEST_HEADS, FEWEST_PICTURES
 from helmlite.evaluate.measured import DataUsed
-from helmlite.evaluate.statistics.intervals import Floats, Interval, percentile_interval
-from helmlite.evaluate.statistics.resampling import (
-    Weights,
-    bootstrap_weights,
-    check_pairing,
-    match_records,
-    mean_average_precision,
-    unit_count,
-)
-
-_RESAMPLES = 1000
+from helmlite.evaluate.statistics.intervals import Floats, Interval, known
+from helmlite.evaluate.statistics.resamples import Resamples, resamples_of
+from helmlite.evaluate.statistics.resampling import check_pairing
 
 
 @dataclass(frozen=True)
@@ -176,14 +165,12 @@ def _column(models: Sequence[TrainedModel], looked: LookedAt, seed: int) -> tupl
     tuned = [match_class(item.tuning, looked.tuning, labels) for item in found]
     first = 0 if best is None else best
     level = alarm_level(tuned[first], *tuned[:first], *tuned[first + 1 :]) if labels else None
-    groups = [looked.reported[index].group for index in found[0].reported.indices]
-    units = unit_count(groups)
-    drawn = bootstrap_weights(groups, _RESAMPLES, seed) if units >= FEWEST_PICTURES else None
+    draws = resamples_of(found[0].reported, looked.reported, seed)
     sides = [
-        _side(item, matches, level, labels, looked.reported, drawn) for item, matches in zip(found, tuned, strict=True)
+        _side(item, matches, level, labels, looked.reported, draws) for item, matches in zip(found, tuned, strict=True)
     ]
     cells = [
-        _cell(model, looked.name, side, None if best is None else models[best].name, sides[first], drawn)
+        _cell(model, looked.name, side, None if best is None else models[best].name, sides[first], draws)
         for model, side in zip(models, sides, strict=True)
     ]
     data = [data_used(looked.reported, found[0].reported, "reported")]
@@ -195,7 +182,7 @@ def _column(models: Sequence[TrainedModel], looked: LookedAt, seed: int) -> tupl
         None if best is None else models[best].name,
         looked.tuning.split,
         level,
-        units,
+        draws.units,
         tuple(item.name for item in looked.reported.classes),
     )
     return domain, cells
@@ -226,16 +213,13 @@ def _side(
     level: float | None,
     labels: Sequence[int],
     dataset: Dataset,
-    drawn: Weights | None,
+    draws: Resamples,
 ) -> _Side:
     found: Predictions = item.reported
-    itself = np.ones((1, len(found)), dtype=np.int64)
-    weights = itself if drawn is None else np.concatenate([itself, drawn])
-    records = match_records(found, dataset)
     carried = item.own_thresholds
     return _Side(
-        mean_average_precision(records, weights),
-        mean_average_precision(records, weights, ious=(0,)),
+        draws.map(found, dataset),
+        draws.map(found, dataset, ious=(0,)),
         match_class(found, dataset, labels),
         None if level is None else threshold_for_alarms(tuned, level),
         operating_by_class(found, dataset, labels, carried) if carried and labels else None,
@@ -243,45 +227,40 @@ def _side(
 
 
 def _cell(
-    model: TrainedModel, tested_on: str, side: _Side, best: str | None, reference: _Side, drawn: Weights | None
+    model: TrainedModel, tested_on: str, side: _Side, best: str | None, reference: _Side, draws: Resamples
 ) -> DomainCell:
     at_level = None if side.threshold is None else operating_at(side.matches, side.threshold)
-    counted = drawn if side.matches.head_count >= FEWEST_HEADS else None
     cell = DomainCell(
         model=model.name,
         tested_on=tested_on,
         at_home=None if model.trained_on is None else tested_on in model.trained_on,
-        map=_known(side.maps[0]),
-        map_ci95=percentile_interval(side.maps[1:]),
-        map50=_known(side.maps50[0]),
-        map50_ci95=percentile_interval(side.maps50[1:]),
+        map=known(side.maps[0]),
+        map_ci95=draws.interval(side.maps),
+        map50=known(side.maps50[0]),
+        map50_ci95=draws.interval(side.maps50),
         at_level=at_level,
-        recall_ci95=None if counted is None or at_level is None else _recall_ci95(side, at_level.threshold, counted),
+        recall_ci95=None
+        if at_level is None
+        else draws.head_interval(draws.recall(side.matches, at_level.threshold), side.matches),
         as_carried=side.as_carried,
     )
     if best is None:
         return _told(cell, f"What it loses on {tested_on} is unknown: no model here was trained on it.")
     if best == model.name:
         return _told(cell, f"The best here that was trained on {tested_on}; the others are held against it.")
-    return _against(cell, best, side, reference, drawn, counted)
+    return _against(cell, best, side, reference, draws)
 
 
-def _against(
-    cell: DomainCell, best: str, side: _Side, reference: _Side, drawn: Weights | None, counted: Weights | None
-) -> DomainCell:
+def _against(cell: DomainCell, best: str, side: _Side, reference: _Side, draws: Resamples) -> DomainCell:
     """The cell with what it loses against the best that was trained there, paired by picture and by head."""
     losses = 100 * (reference.maps - side.maps)
-    loss = _known(losses[0])
-    interval = None if drawn is None else percentile_interval(losses[1:])
+    loss, interval = known(losses[0]), draws.interval(losses)
     says = [difference_in_words("mAP50-95", loss, interval)]
     recall_loss, recall_interval = None, None
     if side.threshold is not None and reference.threshold is not None and side.matches.head_count:
-        before, after = reference.matches.found_at(reference.threshold), side.matches.found_at(side.threshold)
-        recall_loss = 100 * float(before.mean() - after.mean())
-        if counted is not None:
-            points = reference.threshold, side.threshold
-            recall_interval = recall_loss_ci95(reference.matches, side.matches, points, counted)
-        says.append(difference_in_words("Recall of no_helmet", recall_loss, recall_interval))
+        points = reference.threshold, side.threshold
+        recall_loss, recall_interval, sentence = recall_difference(reference.matches, side.matches, points, draws)
+        says.append(sentence)
     return replace(
         cell,
         against=best,
@@ -291,13 +270,6 @@ def _against(
         recall_loss_ci95=recall_interval,
         says=tuple(says),
     )
-
-
-def _recall_ci95(side: _Side, threshold: float, weights: Weights) -> Interval | None:
-    of_head = weights[:, side.matches.head_pictures]  # (B, G)
-    heads = of_head.sum(axis=1)
-    found = of_head @ side.matches.found_at(threshold).astype(np.int64)
-    return percentile_interval(np.where(heads > 0, found / np.maximum(heads, 1), np.nan))
 
 
 def _remarks(models: Sequence[TrainedModel], sets: Sequence[LookedAt]) -> list[str]:
@@ -322,7 +294,3 @@ def _remarks(models: Sequence[TrainedModel], sets: Sequence[LookedAt]) -> list[s
 
 def _told(cell: DomainCell, sentence: str) -> DomainCell:
     return replace(cell, says=(sentence,))
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

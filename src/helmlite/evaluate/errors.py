@@ -52,7 +52,7 @@ class Matches:
 
     def found_at(self, threshold: float) -> NDArray[np.bool_]:
         """Which labelled boxes are found when only scores of at least `threshold` count.  (G,)"""
-        return self.found_scores >= threshold
+        return self.found_scores >= as_score(threshold)
 
     def recall_at(self, threshold: float) -> float | None:
         """Share of the labelled boxes that is found, or None where there are none."""
@@ -60,7 +60,7 @@ class Matches:
 
     def alarms_at(self, threshold: float) -> int:
         """False alarms at this threshold."""
-        return int((self.alarm_scores >= threshold).sum())
+        return int((self.alarm_scores >= as_score(threshold)).sum())
 
     def alarms_per_100(self, threshold: float) -> float:
         """False alarms for every 100 pictures."""
@@ -106,6 +106,11 @@ class HeadChanges:
         if not self.heads:
             return "no bare head is labelled here"
         return f"{len(self.newly_missed)} of {self.heads} bare heads newly missed, {len(self.newly_found)} newly found"
+
+
+def as_score(threshold: float) -> float:
+    """The threshold as a device compares it with its scores, which are float32: 0.7 is a score of 0.69999999 too."""
+    return float(np.float32(threshold))
 
 
 def match_class(predictions: Predictions, dataset: Dataset, labels: Sequence[int]) -> Matches:
@@ -172,11 +177,13 @@ def alarm_level(baseline: Matches, *candidates: Matches) -> float | None:
     and the candidate anywhere: of two equally good detectors the second seems to lose 1 to 5 points of recall on 76
     to 400 pictures.  Without the bounds, a candidate with many loud alarms would be allowed them.
 
-    Of equal levels the lowest is taken.  None where no labelled box is ever found.
+    Of equal levels the lowest is taken.  A baseline that never finds a labelled box has no best of its own; then it is
+    near that of the others.  None where nobody ever finds one.
     """
     sides = (baseline, *candidates)
-    most = max(len(side.alarm_scores) for side in sides)
-    own = int(_f1_at(baseline, np.arange(most + 1)).argmax())
+    levels = np.arange(max(len(side.alarm_scores) for side in sides) + 1)
+    alone = _f1_at(baseline, levels)
+    own = int((alone if alone.any() else np.sum([_f1_at(side, levels) for side in sides], axis=0)).argmax())
     levels = np.arange(own // 2, 2 * own + 3)
     together = np.sum([_f1_at(side, levels) for side in sides], axis=0)
     if not together.any():

@@ -15,18 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from helmlite.data.dataset import Dataset
-from helmlite.evaluate.accuracy import Predictions
-from helmlite.evaluate.gate import FEWEST_PICTURES
 from helmlite.evaluate.robustness import Case, WorsePredictions
-from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
-from helmlite.evaluate.statistics.resampling import (
-    Weights,
-    bootstrap_weights,
-    check_pairing,
-    match_records,
-    mean_average_precision,
-    unit_count,
-)
+from helmlite.evaluate.statistics.intervals import Floats, known
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES, resamples_of
+from helmlite.evaluate.statistics.resampling import check_pairing
 
 _ROUNDING = 1e-9  # points
 
@@ -84,8 +76,8 @@ class RobustnessComparison:
         `The result breaks first in night at severity 2 (4.5 stops less (1/23)): 6.1 points more lost than by the input
         (95 % interval over all 27 cases: 2.0 to 10.2).`
         """
-        known = [case for case in self.cases if case.extra_points is not None]
-        if not known:
+        measured = [case for case in self.cases if case.extra_points is not None]
+        if not measured:
             return "Whether the result loses more than the input under any condition is unknown: nothing is labelled."
         if self.units < FEWEST_PICTURES:
             return (
@@ -94,17 +86,17 @@ class RobustnessComparison:
             )
         if self.first is None:
             return (
-                f"In none of the {len(known)} cases is it proved that the result loses more than the input: what "
+                f"In none of the {len(measured)} cases is it proved that the result loses more than the input: what "
                 f"differs cannot be told from chance on {self.pictures} pictures."
             )
         assert self.first.extra_points is not None and self.first.extra_all_ci95 is not None
         low, high = self.first.extra_all_ci95
         text = (
             f"The result breaks first in {Case(self.first.condition, self.first.severity).in_words()}: "
-            f"{self.first.extra_points:.1f} points more lost than by the input (95 % interval over all {len(known)} "
+            f"{self.first.extra_points:.1f} points more lost than by the input (95 % interval over all {len(measured)} "
             f"cases: {low:.1f} to {high:.1f})"
         )
-        others = dict.fromkeys(case.condition for case in known if case.is_proved)
+        others = dict.fromkeys(case.condition for case in measured if case.is_proved)
         others.pop(self.first.condition)
         return f"{text}; more is lost in {', '.join(others)} too." if others else f"{text}."
 
@@ -122,57 +114,41 @@ def compare_robustness(
             f"Input and result must see the same changes; they saw {len(before.worse)} cases with seed {before.seed} "
             f"and {len(after.worse)} with seed {after.seed}."
         )
-    weights, units = _draws(before.untouched, dataset, resamples, seed)
-    starts = [_map_in_draws(side.untouched, dataset, weights) for side in (before, after)]
+    draws = resamples_of(before.untouched, dataset, seed, resamples)
+    starts = [draws.map(side.untouched, dataset) for side in (before, after)]
     maps, losses = [], []
     for case in before.worse:
-        pair = [_map_in_draws(side.worse[case], dataset, weights) for side in (before, after)]
+        pair = [draws.map(side.worse[case], dataset) for side in (before, after)]
         maps.append(pair)
         losses.append([100 * (start - worse) for start, worse in zip(starts, pair)])
     extras = np.array([after_loss - before_loss for before_loss, after_loss in losses]).reshape(len(losses), -1)
-    together = _simultaneous(extras) if units >= FEWEST_PICTURES else [None] * len(extras)
+    together = _simultaneous(extras) if draws.has_enough_pictures else [None] * len(extras)
     rows = tuple(
         ExtraLoss(
             case.condition,
             case.severity,
-            _known(pair[0][0]),
-            _known(pair[1][0]),
-            _known(loss[0][0]),
-            _known(loss[1][0]),
-            _known(extra[0]),
-            _interval(extra, units),
+            known(pair[0][0]),
+            known(pair[1][0]),
+            known(loss[0][0]),
+            known(loss[1][0]),
+            known(extra[0]),
+            draws.interval(extra),
             both,
         )
         for case, pair, loss, extra, both in zip(before.worse, maps, losses, extras, together)
     )
     proved = [row for row in rows if row.is_proved]
     first = min(proved, key=lambda row: (row.severity, -(row.extra_points or 0.0)), default=None)
-    return RobustnessComparison(rows, first, len(before.untouched), units)
-
-
-def _draws(predictions: Predictions, dataset: Dataset, resamples: int, seed: int) -> tuple[Weights, int]:
-    """Multiplicities (1 + B, N), the first row the data set itself, and how many independent draws they are made of."""
-    groups = [dataset[index].group for index in predictions.indices]
-    drawn = bootstrap_weights(groups, resamples, seed)
-    return np.concatenate([np.ones((1, len(groups)), dtype=np.int64), drawn]), unit_count(groups)
-
-
-def _map_in_draws(predictions: Predictions, dataset: Dataset, weights: Weights) -> Floats:
-    return mean_average_precision(match_records(predictions, dataset), weights)
-
-
-def _interval(losses: Floats, units: int) -> tuple[float, float] | None:
-    """losses: (1 + B,), the first the loss itself"""
-    return percentile_interval(losses[1:]) if units >= FEWEST_PICTURES else None
+    return RobustnessComparison(rows, first, len(before.untouched), draws.units)
 
 
 def _simultaneous(extras: Floats) -> list[tuple[float, float] | None]:
     """Intervals that hold together in 95 % of the draws.  (K, 1 + B), the first column the values themselves -> K"""
-    known = np.flatnonzero(~np.isnan(extras[:, 0]))
+    told = np.flatnonzero(~np.isnan(extras[:, 0]))
     intervals: list[tuple[float, float] | None] = [None] * len(extras)
-    if not known.size:
+    if not told.size:
         return intervals
-    values, drawn = extras[known, 0], extras[known, 1:]
+    values, drawn = extras[told, 0], extras[told, 1:]
     drawn = drawn[:, ~np.isnan(drawn).any(axis=0)]  # draws in which something is labelled
     if drawn.shape[1] < max(extras.shape[1] - 1, 1) / 2:
         return intervals
@@ -180,10 +156,6 @@ def _simultaneous(extras: Floats) -> list[tuple[float, float] | None]:
     varies = errors > _ROUNDING
     scaled = np.abs(drawn - values[:, None])[varies] / errors[varies, None]
     reach = float(np.percentile(scaled.max(axis=0), 95)) if varies.any() else 0.0
-    for place, value, error in zip(known.tolist(), values.tolist(), errors.tolist()):
+    for place, value, error in zip(told.tolist(), values.tolist(), errors.tolist()):
         intervals[place] = (value - reach * error, value + reach * error)
     return intervals
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

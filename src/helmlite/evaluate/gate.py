@@ -3,8 +3,8 @@
 Non-inferiority by paired bootstrap: pictures are drawn with replacement (scenes where the data set names them), the
 loss of the candidate is computed on the same draw for both, and the 2.5 and 97.5 percentiles of a thousand draws are
 its 95 % interval.  Simulated pictures whose true loss is known say what that is worth (docs/gate.md): plain
-percentiles hold the truth more often than basic, bias-corrected and BCa ones, and below FEWEST_PICTURES pictures or
-FEWEST_HEADS bare heads none can be trusted, so that nothing passes.
+percentiles hold the truth more often than basic, bias-corrected and BCa ones, and on too few pictures or bare heads
+(statistics/resamples.py) none can be trusted, so that nothing passes.
 
     passed      the upper end of the interval is at most the margin
     failed      the lower end is above it
@@ -27,24 +27,21 @@ from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
-from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
+from helmlite.evaluate.statistics.intervals import Floats
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES, Resamples, resamples_of
 from helmlite.evaluate.statistics.resampling import (
     MatchRecords,
     Weights,
     average_precision,
-    bootstrap_weights,
     check_pairing,
     match_records,
     mean_average_precision,
     recalls_at_alarms,
-    unit_count,
 )
 from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
-FEWEST_PICTURES = 76  # independent ones: with 50 the interval holds the true loss less than 93 times in 100
-FEWEST_HEADS = 40  # bare heads of the recall check: with fewer a bootstrap too often sees no head change, and passes
 FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
@@ -127,15 +124,10 @@ def judge(
     _check_margin("--max-drop", max_drop_points)
     _check_margin("--max-recall-drop", max_recall_drop_points)
     check_pairing(baseline, candidate)
-    groups = [dataset[index].group for index in baseline.indices]
-    units = unit_count(groups)
-    weights = np.concatenate(
-        [np.ones((1, len(groups)), dtype=np.int64), bootstrap_weights(groups, resamples, seed)]
-    )  # the first row is the data set itself
     records = match_records(baseline, dataset), match_records(candidate, dataset)
-    judged = _Judge(weights, len(groups), units)
+    judged = _Judge(resamples_of(baseline, dataset, seed, resamples))
 
-    losses = mean_average_precision(records[0], weights), mean_average_precision(records[1], weights)
+    losses = mean_average_precision(records[0], judged.weights), mean_average_precision(records[1], judged.weights)
     checks = [judged.check("mAP50-95", *losses, max_drop_points)]
     recall_check, heads = _recall_check(baseline, candidate, dataset, judged, max_recall_drop_points)
     checks.append(recall_check)
@@ -144,7 +136,8 @@ def judge(
     verdicts = [item.verdict for item in checks]
     verdict = next((item for item in _WORST_FIRST if item in verdicts), UNDECIDED)
     says = tuple(f"{item.verdict}: {item.says}" for item in checks if item in checks[:2] or item.verdict != PASSED)
-    return GateVerdict(verdict, tuple(checks), heads, dataset.split, len(groups), units, resamples, seed, says)
+    units = judged.resamples.units
+    return GateVerdict(verdict, tuple(checks), heads, dataset.split, judged.pictures, units, resamples, seed, says)
 
 
 def operating_point(baseline: Matches, candidate: Matches) -> OperatingPoint:
@@ -170,11 +163,17 @@ def changes_at(
 
 @dataclass(frozen=True)
 class _Judge:
-    """What every check shares.  weights: (1 + B, N), the first row all ones."""
+    """What every check shares."""
 
-    weights: Weights
-    pictures: int
-    units: int
+    resamples: Resamples
+
+    @property
+    def weights(self) -> Weights:
+        return self.resamples.weights
+
+    @property
+    def pictures(self) -> int:
+        return self.weights.shape[1]
 
     def check(self, name: str, before: Floats, after: Floats, margin: float) -> GateCheck:
         """before, after: (1 + B,) the measure on the data set itself and on each resample; NaN where unknown."""
@@ -183,14 +182,14 @@ class _Judge:
                 name, NOT_JUDGED, f"{name}: unknown, nothing of it is labelled here.", margin_points=margin
             )
         losses = 100 * (before - after)
-        interval = percentile_interval(losses[1:])
+        interval = self.resamples.interval(losses)
         found = GateCheck(
             name, UNDECIDED, "", float(before[0]), float(after[0]), float(losses[0]), interval, margin_points=margin
         )
-        if self.units < FEWEST_PICTURES or interval is None:
-            reason = f"no interval can be trusted on {self.units} independent pictures (at least {FEWEST_PICTURES})"
-            says = f"{name}: {change_in_words(found.loss_points)}; {reason}."
-            return replace(found, loss_ci95=None, says=says)
+        if interval is None:
+            reason = f"{self.resamples.units} independent pictures (at least {FEWEST_PICTURES})"
+            says = f"{name}: {told_in_words(found.loss_points, None)}; no interval can be trusted on {reason}."
+            return replace(found, says=says)
         verdict = verdict_of(interval, margin)
         needed = None
         if verdict == UNDECIDED:
@@ -236,6 +235,18 @@ def change_in_words(loss_points: float | None) -> str:
     return f"{abs(loss_points):.2f} points {'lost' if loss_points > 0 else 'gained'}"
 
 
+def told_in_words(loss_points: float | None, loss_ci95: tuple[float, float] | None) -> str:
+    """As `change_in_words` where the interval leaves 0 out; else what was measured, which may be chance.
+
+    >>> told_in_words(1.3, (0.2, 2.4)), told_in_words(1.3, (-0.5, 3.1)), told_in_words(-0.4, None)
+    ('1.30 points lost', 'measured 1.30 points lower', 'measured 0.40 points higher')
+    """
+    is_told = loss_ci95 is not None and (loss_ci95[0] > 0 or loss_ci95[1] < 0)
+    if is_told or loss_points is None or abs(loss_points) < 0.005:
+        return change_in_words(loss_points)
+    return f"measured {abs(loss_points):.2f} points {'lower' if loss_points > 0 else 'higher'}"
+
+
 def interval_in_words(loss_ci95: tuple[float, float]) -> str:
     """`a loss between 0.10 and 2.40`, `between a gain of 0.30 and a loss of 1.20`, `a gain between 1.00 and 2.00`."""
     low, high = loss_ci95
@@ -249,7 +260,7 @@ def interval_in_words(loss_ci95: tuple[float, float]) -> str:
 def _says(check: GateCheck, verdict: str, needed: int | None, pictures: int) -> str:
     assert check.loss_ci95 is not None
     text = (
-        f"{check.name}: {change_in_words(check.loss_points)} "
+        f"{check.name}: {told_in_words(check.loss_points, check.loss_ci95)} "
         f"(95 % interval: {interval_in_words(check.loss_ci95)}; allowed {check.margin_points:.3g})"
     )
     if verdict != UNDECIDED:
@@ -278,10 +289,8 @@ def _recall_check(
     check = judged.check(name, recalls[0], recalls[1], margin)
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
-    if heads.heads < FEWEST_HEADS:  # an interval over so few says more of the resampling than of the detector
-        says = (
-            f"{name}: {heads.in_words()}; no interval can be trusted on {heads.heads} heads (at least {FEWEST_HEADS})."
-        )
+    if too_few := judged.resamples.too_few_heads(before):
+        says = f"{name}: {heads.in_words()}; no interval can be trusted on {too_few}."
         return replace(check, verdict=UNDECIDED, loss_ci95=None, pictures_to_decide=None, says=says), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
     if not heads.newly_missed and not heads.newly_found:
@@ -327,9 +336,9 @@ def _watch(name: str, measures: Sequence[Floats], boxes: int, judged: _Judge, ma
         return GateCheck(name, NOT_JUDGED, f"{name}: {boxes} boxes are too few to judge (at least {FEWEST_BOXES}).")
     margin = min(max_drop + CLASS_MARGIN_POINTS, 100 * CLASS_MARGIN_SHARE * float(measures[0][0]))
     check = judged.check(name, measures[0], measures[1], margin)
-    if check.verdict == UNDECIDED and check.loss_ci95 is not None and judged.units >= FEWEST_PICTURES:
+    if check.verdict == UNDECIDED and check.loss_ci95 is not None:
         says = (
-            f"{name}: {change_in_words(check.loss_points)} (95 % interval: "
+            f"{name}: {told_in_words(check.loss_points, check.loss_ci95)} (95 % interval: "
             f"{interval_in_words(check.loss_ci95)}); not provably above {margin:.1f}."
         )
         return replace(check, verdict=PASSED, pictures_to_decide=None, says=says)

@@ -23,6 +23,7 @@ from helmlite.evaluate.statistics.resampling import (
     Weights,
     check_pairing,
     jackknife_weights,
+    map_without_each,
     match_records,
     mean_average_precision,
     recalls_at_alarms,
@@ -56,7 +57,7 @@ def most_influential(
     weights = jackknife_weights(groups)
     weights = np.concatenate([np.ones((1, weights.shape[1]), dtype=np.int64), weights])
     losses = {
-        "mAP50-95": _map_losses(baseline, candidate, dataset, weights),
+        "mAP50-95": _map_losses(baseline, candidate, dataset, groups),
         "recall of no_helmet": _recall_losses(baseline, candidate, dataset, weights),
     }
     known = {name: values[0] - values[1:] for name, values in losses.items() if values is not None}
@@ -81,8 +82,15 @@ def _influence(
     return Influence(pictures, names, {name: float(value) for name, value in moved.items() if not np.isnan(value)})
 
 
-def _map_losses(baseline: Predictions, candidate: Predictions, dataset: Dataset, weights: Weights) -> Floats:
-    before, after = (mean_average_precision(match_records(side, dataset), weights) for side in (baseline, candidate))
+def _map_losses(
+    baseline: Predictions, candidate: Predictions, dataset: Dataset, groups: Sequence[str | None]
+) -> Floats:
+    """Points of mAP50-95 lost on all pictures, then without each draw in turn.  (1 + U,)"""
+    itself = np.ones((1, len(groups)), dtype=np.int64)
+    records = [match_records(side, dataset) for side in (baseline, candidate)]
+    before, after = (
+        np.concatenate([mean_average_precision(side, itself), map_without_each(side, groups)]) for side in records
+    )
     return 100 * (before - after)
 
 

@@ -170,11 +170,15 @@ def report_from_json(values: Mapping[str, Any]) -> RunReport:
 
 
 def times_in_words(value: float | None, more: str, less: str) -> str:
-    """`11.2× faster`, `1.3× slower`, `unknown`.
+    """`11.2× faster`, `1.3× slower`, `unknown`; what rounds to the same is called that.
 
     >>> times_in_words(11.23, "faster", "slower"), times_in_words(0.5, "smaller", "larger")
     ('11.2× faster', '2.00× larger')
+    >>> times_in_words(0.999, "faster", "slower")
+    'neither faster nor slower'
     """
     if value is None:
         return figures.UNKNOWN
+    if figures.times(value) == figures.times(1.0) or figures.times(1 / value) == figures.times(1.0):
+        return f"neither {more} nor {less}"
     return f"{figures.times(value)} {more}" if value >= 1 else f"{figures.times(1 / value)} {less}"

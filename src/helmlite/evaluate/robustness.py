@@ -19,15 +19,9 @@ from helmlite.detections import Detections, Predictor
 from helmlite.evaluate.accuracy import Predictions, Progress, load_predictions, measure_accuracy, save_predictions
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
-from helmlite.evaluate.gate import FEWEST_PICTURES
-from helmlite.evaluate.statistics.intervals import Floats, percentile_interval
-from helmlite.evaluate.statistics.resampling import (
-    Weights,
-    bootstrap_weights,
-    match_records,
-    mean_average_precision,
-    unit_count,
-)
+from helmlite.evaluate.statistics.intervals import known
+from helmlite.evaluate.statistics.resamples import resamples_of
+from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.evaluate.thresholds import best_f1_threshold
 
 
@@ -53,11 +47,17 @@ class WorsePredictions:
     """What a detector found in the pictures as they are, and in the same pictures under each case.
 
     seed: of what was drawn by chance; two detectors saw the same only with the same seed
+
+    Raises ValueError where a case is of other pictures than the untouched.
     """
 
     untouched: Predictions
     worse: Mapping[Case, Predictions]
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for predictions in self.worse.values():
+            check_pairing(self.untouched, predictions)
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,7 @@ class Robustness:
     thresholds: score of each class of the no_helmet role from which on it counts; empty without that role, or where
               none was given and nothing was found
     units:    independent draws: pictures, or scenes where the data set names them
+    seed:     of what was drawn to make the pictures worse
     """
 
     untouched: Measures
@@ -188,22 +189,22 @@ def measure_robustness(
     thresholds: the score of each class from which on a detection counts, as a bundle carries them; by default the
                 best F1 of the no_helmet role on the untouched pictures
     """
-    weights, units = _draws(found.untouched, dataset, resamples, seed)
+    draws = resamples_of(found.untouched, dataset, seed, resamples)
     labels = labels_of_role(dataset.classes, "no_helmet")
     chosen = _thresholds(found.untouched, dataset, labels, thresholds)
-    before = _map_in_draws(found.untouched, dataset, weights)
+    before = draws.map(found.untouched, dataset)
     untouched = _measures(found.untouched, dataset, labels, chosen)
     rows = []
     for case, predictions in found.worse.items():
-        losses = 100 * (before - _map_in_draws(predictions, dataset, weights))
+        losses = 100 * (before - draws.map(predictions, dataset))
         rows.append(
             CaseMeasured(
                 case.condition,
                 case.severity,
                 case.strength,
                 _measures(predictions, dataset, labels, chosen),
-                _known(losses[0]),
-                _interval(losses, units),
+                known(losses[0]),
+                draws.interval(losses),
             )
         )
     maps = [row.measures.map for row in rows if row.measures.map is not None]
@@ -215,21 +216,10 @@ def measure_robustness(
         kept=mean / untouched.map if mean is not None and untouched.map else None,
         thresholds=tuple(chosen.values()),
         pictures=len(found.untouched),
-        units=units,
+        units=draws.units,
         resamples=resamples,
         seed=found.seed,
     )
-
-
-def _draws(predictions: Predictions, dataset: Dataset, resamples: int, seed: int) -> tuple[Weights, int]:
-    """Multiplicities (1 + B, N), the first row the data set itself, and how many independent draws they are made of."""
-    groups = [dataset[index].group for index in predictions.indices]
-    drawn = bootstrap_weights(groups, resamples, seed)
-    return np.concatenate([np.ones((1, len(groups)), dtype=np.int64), drawn]), unit_count(groups)
-
-
-def _map_in_draws(predictions: Predictions, dataset: Dataset, weights: Weights) -> Floats:
-    return mean_average_precision(match_records(predictions, dataset), weights)
 
 
 def _thresholds(
@@ -254,12 +244,3 @@ def _measures(
         found += int(matches.found_at(threshold).sum())
         alarms += matches.alarms_per_100(threshold)
     return Measures(accuracy.map, accuracy.map50, found / heads if heads else None, alarms if thresholds else None)
-
-
-def _interval(losses: Floats, units: int) -> tuple[float, float] | None:
-    """losses: (1 + B,), the first the loss itself"""
-    return percentile_interval(losses[1:]) if units >= FEWEST_PICTURES else None
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

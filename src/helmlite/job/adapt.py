@@ -35,7 +35,8 @@ from helmlite.detector.device import training_device
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy, predictions_kept
 from helmlite.evaluate.comparison import difference_in_words
-from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, FEWEST_PICTURES, PASSED, GateVerdict, judge
+from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, PASSED, GateVerdict, judge
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 from helmlite.files import read_json, write_whole
 from helmlite.job.prepare import lock_folder

@@ -30,7 +30,6 @@ from helmlite.evaluate.fidelity import Parity
 from helmlite.evaluate.findings.leaks import find_leak
 from helmlite.evaluate.gate import (
     FAILED,
-    FEWEST_PICTURES,
     PASSED,
     UNDECIDED,
     GateVerdict,
@@ -45,6 +44,7 @@ from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.report import RunReport, verdict_line
 from helmlite.evaluate.report_files import write_report
 from helmlite.evaluate.robustness import WorsePredictions, worsened_kept
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_ci95, map_loss_ci95, unit_count
 from helmlite.evaluate.statistics.resolution import resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, choose_thresholds

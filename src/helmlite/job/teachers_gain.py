@@ -14,7 +14,7 @@ from helmlite.compress.recipe import StepResult
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import measure_accuracy, predictions_kept
-from helmlite.evaluate.gate import FEWEST_PICTURES
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 
 

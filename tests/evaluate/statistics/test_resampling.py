@@ -12,8 +12,10 @@ from helmlite.evaluate.accuracy import SIZES, Predictions, measure_accuracy
 from helmlite.evaluate.statistics.intervals import percentile_interval
 from helmlite.evaluate.statistics.resampling import (
     bootstrap_weights,
+    jackknife_weights,
     map_ci95,
     map_loss_ci95,
+    map_without_each,
     match_records,
     mean_average_precision,
     unit_count,
@@ -42,6 +44,24 @@ def test_a_picture_that_counts_twice_is_two_equal_pictures(random_set, seed: int
         copies = data.subset(chosen)
         found = Predictions(tuple(predictions.detections[i] for i in chosen), tuple(range(len(chosen))))
         assert measure_accuracy(found, copies).map == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_leaving_a_picture_out_is_a_resample_without_it(random_set, seed: int) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(seed, pictures=15)
+    records = match_records(predictions, data)
+    for groups in ([None] * 15, ["gate" if n % 4 == 0 else None for n in range(15)]):
+        expected = mean_average_precision(records, jackknife_weights(groups))
+        assert map_without_each(records, groups) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_without_the_only_picture_that_is_labelled_nothing_is_known(random_set) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(1)
+    labelled = next(n for n in range(len(data)) if len(data[n].labels))
+    empty = next(n for n in range(len(data)) if not len(data[n].labels))
+    two = Predictions(tuple(predictions.detections[n] for n in (labelled, empty)), (0, 1))
+    without = map_without_each(match_records(two, data.subset([labelled, empty])), [None, None])
+    assert np.isnan(without[0]) and not np.isnan(without[1])
 
 
 def test_a_resample_without_labels_is_unknown(random_set) -> None:  # type: ignore[no-untyped-def]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from helmlite.data.dataset import dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detections import no_detections
 from helmlite.evaluate.statistics.resolution import DROPPED, SCORE_NOISE, disturbed, resolvable_loss
@@ -12,23 +15,42 @@ from helmlite.evaluate.statistics.resolution import DROPPED, SCORE_NOISE, distur
 
 def test_four_times_the_pictures_show_half_the_loss(random_set) -> None:  # type: ignore[no-untyped-def]
     few, many = (
-        resolvable_loss(found, data) for data, found in (random_set(4, pictures=50), random_set(5, pictures=200))
+        resolvable_loss(found, data) for data, found in (random_set(4, pictures=80), random_set(5, pictures=320))
     )
     assert few.loss_points is not None
     assert many.loss_points is not None
     assert few.loss_points / many.loss_points == pytest.approx(2.0, rel=0.3)
-    assert few.pictures_for_one_point == pytest.approx(50 * few.loss_points**2, abs=1)
+    assert few.pictures_for_one_point == pytest.approx(80 * few.loss_points**2, abs=1)
 
 
 def test_heads_and_what_one_is_worth(sample, found, predictions, dataset) -> None:  # type: ignore[no-untyped-def]
     box = (0.0, 0.0, 40.0, 40.0)
-    data = dataset(*[sample([box], [1]) for _ in range(25)])
+    data = dataset(*[sample([box], [1]) for _ in range(80)])
     resolution = resolvable_loss(
-        predictions(*[found([box], [0.5 + n / 60], [1]) for n in range(25)]), data, resamples=100
+        predictions(*[found([box], [0.5 + n / 200], [1]) for n in range(80)]), data, resamples=100
     )
-    assert (resolution.bare_heads, resolution.points_per_head) == (25, 4.0)
-    assert "25 bare heads: one head is 4.0 points of recall." in resolution.in_words()
-    assert resolution.in_words().startswith("25 pictures: a loss below ")
+    assert (resolution.bare_heads, resolution.points_per_head) == (80, 1.25)
+    assert "80 bare heads: one head is 1.2 points of recall." in resolution.in_words()
+    assert resolution.loss_points is not None and resolution.loss_points > 0
+    assert resolution.in_words().startswith(f"80 pictures: a loss below {resolution.loss_points:.1f} points cannot")
+
+
+def test_what_too_few_pictures_can_show_is_unknown_and_not_everything(random_set) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(3, pictures=75)
+    resolution = resolvable_loss(predictions, data, resamples=20)
+    assert resolution.loss_points is resolution.pictures_for_one_point is None
+    assert "75 of them independent, at least 76 are needed" in resolution.in_words()
+    data, predictions = random_set(3, pictures=200)
+    one_video = dataset_of([replace(item, group="video") for item in data], data.classes)
+    assert "1 of them independent" in resolvable_loss(predictions, one_video, resamples=20).in_words()
+
+
+def test_a_baseline_that_finds_nothing_shows_no_loss(random_set) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(3, pictures=100)
+    silent = replace(predictions, detections=tuple(no_detections() for _ in predictions.detections))
+    resolution = resolvable_loss(silent, data, resamples=20)
+    assert resolution.loss_points is None
+    assert "the baseline finds nothing in them" in resolution.in_words()
 
 
 def test_nothing_labelled_shows_no_loss(sample, predictions, dataset) -> None:  # type: ignore[no-untyped-def]

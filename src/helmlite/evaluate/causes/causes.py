@@ -161,15 +161,26 @@ def explain_errors(
 
 def measure_outcomes(outcomes: Outcomes, dataset: Dataset) -> tuple[list[BoxFacts], list[BoxFacts]]:
     """Facts of every head and of every alarm, in their order; each picture that shows one is read once."""
-    head_facts: list[BoxFacts] = []
-    alarm_facts: list[BoxFacts] = []
-    for picture in sorted({item.head.picture for item in outcomes.heads} | {item.picture for item in outcomes.alarms}):
-        heads = _stack([item.box_xyxy for item in outcomes.heads if item.head.picture == picture])
-        alarms = _stack([item.box_xyxy for item in outcomes.alarms if item.picture == picture])
+    heads_in = _by_picture([item.head.picture for item in outcomes.heads])
+    alarms_in = _by_picture([item.picture for item in outcomes.alarms])
+    head_facts: dict[int, BoxFacts] = {}
+    alarm_facts: dict[int, BoxFacts] = {}
+    for picture in dict.fromkeys([*heads_in, *alarms_in]):
+        of_heads, of_alarms = heads_in.get(picture, []), alarms_in.get(picture, [])
+        heads = _stack([outcomes.heads[position].box_xyxy for position in of_heads])
+        alarms = _stack([outcomes.alarms[position].box_xyxy for position in of_alarms])
         facts = measure_boxes(dataset, picture, np.concatenate([heads, alarms]), heads)
-        head_facts += facts[: len(heads)]
-        alarm_facts += facts[len(heads) :]
-    return head_facts, alarm_facts
+        head_facts |= zip(of_heads, facts[: len(heads)], strict=True)
+        alarm_facts |= zip(of_alarms, facts[len(heads) :], strict=True)
+    return [head_facts[n] for n in range(len(outcomes.heads))], [alarm_facts[n] for n in range(len(outcomes.alarms))]
+
+
+def _by_picture(pictures: Sequence[int]) -> dict[int, list[int]]:
+    """Positions in the list by the picture that they name, in their order."""
+    positions: dict[int, list[int]] = {}
+    for position, picture in enumerate(pictures):
+        positions.setdefault(picture, []).append(position)
+    return positions
 
 
 def describe_miss(

@@ -29,7 +29,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,7 @@ GHOST_PEERS = 0.8  # of the heads alike get more: where fewer do, one that is no
 SILENT_IOU = 0.3  # with no labelled box of any class more: looser than a match, since a loose label is a label too
 SILENT_COVER = 0.5  # nor does half of the smaller of the two lie in the other: a face within a head is that head
 FORMATS = (".csv", ".json")
+_CLEAR = "clear"  # a head without any trait
 MISTAKES_NAME = "label-mistakes.csv"  # beside a report
 _COLUMNS = ("picture", "kind", "sure", "labelled", "suggested", "left", "top", "right", "bottom", "box", "says")
 
@@ -304,11 +305,12 @@ def _ghosts(
     """
     highest = np.array([float(np.nan_to_num(item.scores).max(initial=0.0)) for item in heads])
     traits = [traits_of(item.facts, limits) for item in heads]
+    alike_scores = _scores_by_trait(highest, traits)
     candidates, not_judged = [], []
     for head, score, own in zip(heads, highest, traits, strict=True):
         if score > GHOST_SCORE or "small" in own:
             continue
-        alike = _share_scored_higher(float(score), own, highest, traits)
+        alike = _share_scored_higher(float(score), own, alike_scores)
         if alike < GHOST_PEERS:
             not_judged.append(head)
             continue
@@ -319,17 +321,25 @@ def _ghosts(
     return candidates, not_judged
 
 
-def _share_scored_higher(
-    score: float, own: Sequence[str], highest: NDArray[np.float64], traits: Sequence[tuple[str, ...]]
-) -> float:
+def _scores_by_trait(
+    highest: NDArray[np.float64], traits: Sequence[tuple[str, ...]]
+) -> dict[str | None, NDArray[np.float64]]:
+    """Sorted scores of the heads with each trait, of those without any (`_CLEAR`) and of all (None)."""
+    scores: dict[str | None, NDArray[np.float64]] = {None: np.sort(highest)}
+    for trait in {_CLEAR, *(trait for own in traits for trait in own)}:
+        chosen = np.array([trait in (own or (_CLEAR,)) for own in traits], dtype=bool)
+        scores[trait] = np.sort(highest[chosen])
+    return scores
+
+
+def _share_scored_higher(score: float, own: Sequence[str], scores: Mapping[str | None, NDArray[np.float64]]) -> float:
     """Share of the heads alike that get more than `score`: the least over the traits, or of the heads without any.
 
-    Too few are no measure: then all heads are asked.
+    Too few are no measure: then all heads are asked.  scores: as `_scores_by_trait` gives them
     """
-    alike = [[trait in item for item in traits] for trait in own] or [[not item for item in traits]]
-    enough = [np.array(chosen) for chosen in alike if sum(chosen) >= FEWEST_HEADS]
-    enough = enough or [np.ones(len(highest), dtype=bool)]
-    return min(float((highest[chosen] > score).mean()) for chosen in enough)
+    alike = [scores[trait] for trait in own or (_CLEAR,)]
+    enough = [item for item in alike if len(item) >= FEWEST_HEADS] or [scores[None]]
+    return min(1 - float(np.searchsorted(item, score, side="right")) / len(item) for item in enough)
 
 
 def _of_head(

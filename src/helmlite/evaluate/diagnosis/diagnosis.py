@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions, coco_evaluation
 from helmlite.evaluate.diagnosis.confidence import Calibration, measure_calibration
@@ -80,14 +78,13 @@ def diagnose(predictions: Predictions, dataset: Dataset, thresholds: Sequence[fl
     shown = above_thresholds(predictions, thresholds)
     shown_evaluation = coco_evaluation(shown, dataset)
     matches = [match_class(predictions, dataset, (label,)) for label in range(len(dataset.classes))]
-    limits = [float(np.float32(threshold)) for threshold in thresholds]  # as a device compares them with its scores
     per_class = tuple(
         ClassDiagnosis(
             name=item.name,
             role=item.role,
             boxes=of_class.head_count,
             threshold=float(threshold),
-            recall=of_class.recall_at(limits[label]),
+            recall=of_class.recall_at(threshold),
             calibration=measure_calibration(evaluation, label),
             precision_recall=precision_recall_curve(evaluation, label),
             by_threshold=threshold_curve(of_class),
@@ -101,6 +98,6 @@ def diagnose(predictions: Predictions, dataset: Dataset, thresholds: Sequence[fl
         shown_errors=tide_errors(shown_evaluation),
         confusion=confusion_matrix(shown_evaluation),
         calibration=measure_calibration(evaluation),
-        by_height=accuracy_by_height(predictions, dataset, limits, matches),
+        by_height=accuracy_by_height(predictions, dataset, thresholds, matches),
         per_class=per_class,
     )

@@ -105,7 +105,7 @@ def sort_out(
     groups = head_groups(dataset.classes)
     check_thresholds(thresholds, dataset)
     alike_labels = _labels_named(look_alikes, dataset, groups)
-    limits = np.asarray(thresholds, dtype=np.float64)
+    limits = np.asarray(thresholds, dtype=np.float32)  # as a device compares them with its scores
     heads: list[HeadOutcome] = []
     alarms: list[AlarmOutcome] = []
     for index, found in zip(predictions.indices, predictions.detections, strict=True):

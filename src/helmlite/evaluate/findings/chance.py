@@ -1,6 +1,6 @@
 """What keeps chance from being called a fault: intervals of 99 % over pictures drawn with replacement.
 
-Six families are looked for in every comparison, some of them class by class, so that intervals of 95 % would cry wolf
+Five families are looked for in every comparison, some of them class by class, so that intervals of 95 % would cry wolf
 in every second one.  An interval alone is not enough either: on many pictures a harmless difference is proved as well.
 So every family also states what it takes for harmless, and the whole interval must lie beyond that.
 """

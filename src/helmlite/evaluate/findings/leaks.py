@@ -15,8 +15,8 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.data.look_alikes import look_alikes
 from helmlite.evaluate.accuracy import Predictions, measure_accuracy
-from helmlite.evaluate.gate import FEWEST_PICTURES
 from helmlite.evaluate.statistics.intervals import Interval
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_ci95, unit_count
 
 LISTED = 5  # pairs that are named

@@ -463,6 +463,13 @@ CHINESE: Mapping[str, str] = {
     "{n_times} faster, {n_ratio} larger": "加速 {n_times}，体积增大 {n_ratio}",
     "{n_times} slower, {n_ratio} smaller": "变慢 {n_times}，体积缩小 {n_ratio}",
     "{n_times} slower, {n_ratio} larger": "变慢 {n_times}，体积增大 {n_ratio}",
+    "neither faster nor slower": "速度不变",
+    "neither faster nor slower, {n_ratio} smaller": "速度不变，体积缩小 {n_ratio}",
+    "neither faster nor slower, {n_ratio} larger": "速度不变，体积增大 {n_ratio}",
+    "neither smaller nor larger": "体积不变",
+    "{n_times} faster, neither smaller nor larger": "加速 {n_times}，体积不变",
+    "{n_times} slower, neither smaller nor larger": "变慢 {n_times}，体积不变",
+    "neither faster nor slower, neither smaller nor larger": "速度和体积都不变",
     "{n_times} smaller": "体积缩小 {n_times}",
     "{n_times} larger": "体积增大 {n_times}",
     "speed unknown": "速度未知",
@@ -486,6 +493,8 @@ CHINESE: Mapping[str, str] = {
     "{n_points} points lost": "损失 {n_points} 个百分点",
     "{n_points} points gained": "提升 {n_points} 个百分点",
     "unchanged": "不变",
+    "measured {n_points} points lower": "测得低 {n_points} 个百分点（可能出于偶然）",
+    "measured {n_points} points higher": "测得高 {n_points} 个百分点（可能出于偶然）",
     "{name}: {n_points} points lost": "{name}：损失 {n_points} 个百分点",
     "{name}: {n_points} points gained": "{name}：提升 {n_points} 个百分点",
     "a loss between {n_low} and {n_high}": "损失 {n_low} 至 {n_high}",
@@ -510,8 +519,15 @@ CHINESE: Mapping[str, str] = {
     "{name}: {change}; no interval can be trusted on {n_units} independent pictures (at least {n_fewest})": (
         "{name}：{change}；{n_units} 张独立图片上的置信区间不可信（至少需要 {n_fewest} 张）"
     ),
-    "{name}: {heads}; no interval can be trusted on {n_heads} heads (at least {n_fewest})": (
-        "{name}：{heads}；{n_heads} 个头部上的置信区间不可信（至少需要 {n_fewest} 个）"
+    "{name}: {change}, no interval can be trusted on {n_heads} heads in {n_pictures} independent pictures (at least "
+    "{n_fewest} in {n_fewest_pictures})": (
+        "{name}：{change}，仅 {n_heads} 个头部、分布在 {n_pictures} 张独立图片中，没有可信的置信区间（至少 {n_fewest} "
+        "个、{n_fewest_pictures} 张）"
+    ),
+    "{name}: {heads}; no interval can be trusted on {n_heads} heads in {n_pictures} independent pictures (at least "
+    "{n_fewest} in {n_fewest_pictures})": (
+        "{name}：{heads}；{n_heads} 个头部、分布在 {n_pictures} 张独立图片中，置信区间不可信（至少需要 {n_fewest} 个、"
+        "{n_fewest_pictures} 张）"
     ),
     "{name}: unknown, nothing of it is labelled here": "{name}：未知，这里没有相应的标注",
     "{name}: no bare head is labelled here": "{name}：这里没有标注任何未戴头盔的头部",
@@ -537,6 +553,12 @@ CHINESE: Mapping[str, str] = {
     ),
     "'{class_name}' is left out: {names} has no such class": "不计入“{class_name}”：{names} 没有这一类别",
     # statistics/resolution.py, statistics/risks.py
+    "{n_pictures} pictures: {n_units} of them independent, at least {n_fewest} are needed to say what they can show": (
+        "{n_pictures} 张图片：其中相互独立的 {n_units} 张，至少需要 {n_fewest} 张才能说明能看出多大的损失"
+    ),
+    "{n_pictures} pictures: the baseline finds nothing in them, so that no loss can be seen": (
+        "{n_pictures} 张图片：基线在其中什么也没有检出，无法看出任何损失"
+    ),
     "{n_pictures} pictures: nothing is labelled, so that no loss can be seen": (
         "{n_pictures} 张图片：没有任何标注，看不出任何损失"
     ),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from helmlite.evaluate import figures
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
-from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.gate import interval_in_words, told_in_words
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages import cross_domain_page
 from helmlite.evaluate.pages.columns import ACCURACY, COST, Whole, cells
@@ -82,7 +82,7 @@ def report_markdown(report: RunReport) -> str:
         f"## {plain(verdict_line(report))}",
         "",
         f"{plain(report.model)} for {plain(report.target)}. mAP50-95 on the reported pictures: "
-        f"{change_in_words(report.map_loss_points)}{interval}.",
+        f"{told_in_words(report.map_loss_points, report.map_loss_ci95)}{interval}.",
         "",
         *(_findings(report.evidence) if report.evidence is not None else ()),
         *(f"- {plain(line)}" for line in report.gate.says),

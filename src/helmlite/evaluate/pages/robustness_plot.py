@@ -5,7 +5,7 @@ from __future__ import annotations
 from helmlite.evaluate import figures
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.extra_loss import ExtraLoss, RobustnessComparison
-from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.gate import interval_in_words, told_in_words
 from helmlite.evaluate.pages.plots import HeatBlock, HeatCell, heat_map
 from helmlite.evaluate.robustness import CaseMeasured, Robustness
 
@@ -35,7 +35,8 @@ def robustness_plot(before: Robustness, after: Robustness, comparison: Robustnes
 
 
 def _own_cell(item: CaseMeasured) -> HeatCell:
-    says = f"{item.condition} at severity {item.severity} ({item.strength}): {change_in_words(item.loss_points)}"
+    told = told_in_words(item.loss_points, item.loss_ci95)
+    says = f"{item.condition} at severity {item.severity} ({item.strength}): {told}"
     if item.loss_ci95 is not None:
         says += f" ({interval_in_words(item.loss_ci95)})"
     return HeatCell(None if item.loss_points is None else -item.loss_points, item.is_told_from_none, says)
@@ -46,7 +47,7 @@ def _extra_cell(item: ExtraLoss) -> HeatCell:
     interval = item.extra_all_ci95
     if item.extra_points is None:
         return HeatCell(None, False, f"{name}: unknown")
-    says = f"{name}, result against input: {change_in_words(item.extra_points)}"
+    says = f"{name}, result against input: {told_in_words(item.extra_points, item.extra_all_ci95)}"
     if interval is not None:
         says += f" ({interval_in_words(interval)}, over all cases)"
     return HeatCell(-item.extra_points, item.is_proved, says)

@@ -8,7 +8,7 @@ from html import escape
 from helmlite.evaluate import figures
 from helmlite.evaluate.fidelity import Fidelity, Parity
 from helmlite.evaluate.figures import UNKNOWN
-from helmlite.evaluate.gate import GateCheck, change_in_words, interval_in_words
+from helmlite.evaluate.gate import GateCheck, interval_in_words, told_in_words
 from helmlite.evaluate.measured import Measured
 from helmlite.evaluate.pages.evidence import evidence_sections, findings_section
 from helmlite.evaluate.pages.gallery import GalleryPart
@@ -71,7 +71,7 @@ def _tiles(report: RunReport) -> str:
         ),
         (
             "mAP50-95",
-            shown(capital(change_in_words(loss))),
+            shown(capital(told_in_words(loss, interval))),
             f"{figures.points(before.map)} → {figures.points(after.map)}<br>{between}",
         ),
         (

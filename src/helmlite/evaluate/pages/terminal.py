@@ -14,7 +14,7 @@ from helmlite.evaluate.accuracy import Accuracy
 from helmlite.evaluate.comparison import Comparison
 from helmlite.evaluate.conditions import SEVERITIES
 from helmlite.evaluate.cross_domain import CrossDomain, DomainCell
-from helmlite.evaluate.gate import change_in_words, interval_in_words
+from helmlite.evaluate.gate import interval_in_words, told_in_words
 from helmlite.evaluate.pages import cross_domain_page
 from helmlite.evaluate.pages.columns import ACCURACY, COMPARED_COST, COST, cells
 from helmlite.evaluate.pages.comparison_page import headline, notes_of
@@ -170,7 +170,7 @@ def _case_cell(item: CaseMeasured) -> Text:
     if item.loss_points is None:
         return Text(f"{first}\nunknown\n")
     if item.loss_ci95 is None:
-        return Text.assemble(first, (f"\n{change_in_words(item.loss_points)}\ninterval unknown", "dim"))
+        return Text.assemble(first, (f"\n{told_in_words(item.loss_points, None)}\ninterval unknown", "dim"))
     low, high = item.loss_ci95
     if not item.is_told_from_none:
         return Text.assemble(first, (f"\nno change proved\n{_change(low)} to {_change(high)}", "dim"))
@@ -220,7 +220,7 @@ def _speedup_lines(report: RunReport) -> list[str]:
 
 
 def _drop_line(report: RunReport) -> str:
-    text = f"mAP50-95: {change_in_words(report.map_loss_points)}"
+    text = f"mAP50-95: {told_in_words(report.map_loss_points, report.map_loss_ci95)}"
     if report.map_loss_ci95 is not None:
         text += f" (95 % interval: {interval_in_words(report.map_loss_ci95)})"
     return text

@@ -26,6 +26,11 @@ _ENDS = (0.025, 0.975)
 _NORMAL = NormalDist()
 
 
+def known(value: float) -> float | None:
+    """The value, or None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
 def percentile_interval(values: Floats) -> Interval | None:
     """The 2.5 and 97.5 percentiles of what is known, or None where fewer than half of the resamples know it.
 
@@ -68,11 +73,11 @@ def acceleration(jackknife: Floats) -> float:
 
 
 def _corrected(value: float, values: Floats, accelerated: float) -> Interval | None:
-    known = values[~np.isnan(values)]
-    if len(known) == 0:
+    told = values[~np.isnan(values)]
+    if len(told) == 0:
         return None
-    below = (float((known < value).sum()) + float((known <= value).sum())) / (2 * len(known))
-    half = 0.5 / len(known)  # all resamples on one side say no more than that the share is under 1 of B
+    below = (float((told < value).sum()) + float((told <= value).sum())) / (2 * len(told))
+    half = 0.5 / len(told)  # all resamples on one side say no more than that the share is under 1 of B
     bias = _NORMAL.inv_cdf(min(max(below, half), 1 - half))
     ends = []
     for end in _ENDS:
@@ -82,8 +87,8 @@ def _corrected(value: float, values: Floats, accelerated: float) -> Interval | N
 
 
 def _percentiles(values: Floats, ends: tuple[float, float]) -> Interval | None:
-    known = values[~np.isnan(values)]
-    if len(known) == 0 or len(known) < len(values) / 2:
+    told = values[~np.isnan(values)]
+    if len(told) == 0 or len(told) < len(values) / 2:
         return None
-    low, high = np.quantile(known, ends)
+    low, high = np.quantile(told, ends)
     return float(low), float(high)
