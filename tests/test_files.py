@@ -170,11 +170,11 @@ def test_a_folder_that_could_not_be_replaced_is_refused_before_the_work(
 
 def test_what_was_made_is_kept_where_it_cannot_take_its_name(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
-    with (
-        pytest.raises(OSError, match=r"not empty; all is written, and lies in .*set-") as caught,
-        new_folder(tmp_path / "set") as folder,
-    ):
-        (folder / "a.txt").write_text("hours of work")
-        (tmp_path / "set/other.txt").touch()  # somebody else was quicker
+    making = new_folder(tmp_path / "set")
+    folder = making.__enter__()
+    (folder / "a.txt").write_text("hours of work")
+    (tmp_path / "set/other.txt").touch()  # somebody else was quicker
+    with pytest.raises(OSError, match=r"not empty; all is written, and lies in .*set-") as caught:
+        making.__exit__(None, None, None)
     assert caught.value.filename == str(tmp_path / "set")
     assert str(folder) in str(caught.value) and (folder / "a.txt").read_text() == "hours of work"

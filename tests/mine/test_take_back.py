@@ -125,6 +125,15 @@ def test_what_was_decided_is_written_box_by_box(
     }
 
 
+def test_a_name_in_the_table_is_no_formula(mined: MinedSet, folder: Path, tmp_path: Path) -> None:
+    odd = Corrected({"001.png": (NamedBox("@cap", (-1.0, 0.0, 5.0, 5.0)),)}, (), ())
+    take_back(odd, mined, folder, tmp_path / "set")
+    rows = list(csv.DictReader((tmp_path / "set/outcomes.csv").read_text().splitlines()))
+    assert [(row["class"], row["left"], row["says"]) for row in rows if row["class"]] == [
+        ("'@cap", "-1.0", "'@cap added by the person")
+    ]
+
+
 def test_a_set_in_which_nothing_was_changed_says_so(mined: MinedSet, folder: Path, tmp_path: Path) -> None:
     same = Corrected({item.picture: (NamedBox("no_helmet", BARE),) for item in mined.pictures}, (), ())
     taken = take_back(same, mined, folder, tmp_path / "set")

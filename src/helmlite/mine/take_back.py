@@ -35,6 +35,7 @@ from helmlite.mine.corners import NamedBox
 from helmlite.mine.corrected import Corrected
 from helmlite.mine.mined_set import IMAGES, LABELS, MinedPicture, MinedSet
 from helmlite.mine.outcomes import CONFIRMED, KINDS, Outcome, decide, with_more
+from helmlite.spreadsheet import spreadsheet_text
 
 WEIGHTS_NAME, OUTCOMES_NAME = "weights.csv", "outcomes"
 HARD_WEIGHT = 3.0
@@ -197,6 +198,10 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     writer.writerow(_COLUMNS)
     for item in outcomes:
         score = "" if item.score is None else f"{item.score:.4f}"
-        said = [item.picture, item.kind, item.class_name, item.suggested, score, " + ".join(item.by)]
-        writer.writerow([*said, *(f"{value:.1f}" for value in item.box_xyxy), item.says])
+        picture, kind, class_name, suggested, by, says = (
+            spreadsheet_text(text or "")
+            for text in (item.picture, item.kind, item.class_name, item.suggested, " + ".join(item.by), item.says)
+        )
+        place = [f"{value:.1f}" for value in item.box_xyxy]
+        writer.writerow([picture, kind, class_name, suggested, score, by, *place, says])
     return text.getvalue()
