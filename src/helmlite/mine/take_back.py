@@ -34,7 +34,7 @@ from helmlite.files import check_new_folder, new_folder, write_whole
 from helmlite.mine.corners import NamedBox
 from helmlite.mine.corrected import Corrected
 from helmlite.mine.mined_set import IMAGES, LABELS, MinedPicture, MinedSet
-from helmlite.mine.outcomes import CONFIRMED, KINDS, Outcome, decide, with_more
+from helmlite.mine.outcomes import CONFIRMED, KINDS, Outcome, decide, is_as_suggested, with_more
 from helmlite.spreadsheet import spreadsheet_text
 
 WEIGHTS_NAME, OUTCOMES_NAME = "weights.csv", "outcomes"
@@ -47,11 +47,15 @@ class TakenBack:
     """What was made of the corrections.
 
     pictures: in the new set;  hard: those of them that weigh `weight`, since something was wrong in them
+    unchanged: pictures whose labels are exactly as suggested: right, or opened by nobody, which no format tells apart
+    not_asked: classes of the user's own set that could not be given to a box, as the mined set does not have them
     not_seen: mined pictures that nobody has looked at, left out;  unknown: pictures that were not mined, left out
     """
 
     pictures: int
     hard: int
+    unchanged: int
+    not_asked: tuple[str, ...]
     weight: float
     outcomes: tuple[Outcome, ...]
     not_seen: tuple[str, ...]
@@ -64,13 +68,18 @@ class TakenBack:
 
     def remarks(self) -> tuple[str, ...]:
         """What the user must know, one sentence each."""
-        told = []
+        told = [f"{self.unchanged} of {self.pictures} pictures came back exactly as suggested."]
+        if self.unchanged == self.pictures:
+            told.append("No label differs from what was suggested: is this the corrected set?")
+        if self.not_asked:
+            told.append(
+                f"Nobody was asked for {', '.join(self.not_asked)}: where the corrected pictures show any, training "
+                "takes it for background. `helmlite mine --classes-of DATA` offers every class of your set."
+            )
         if self.not_seen:
             told.append(f"{len(self.not_seen)} mined pictures have not come back; they are left out.")
         if self.unknown:
             told.append(f"{len(self.unknown)} pictures were not mined ({self.unknown[0]} ...); they are left out.")
-        if not self.hard:
-            told.append("No label differs from what was suggested: is this the corrected set?")
         return tuple(told)
 
 
@@ -104,6 +113,8 @@ def take_back(
         item.picture: decide(item.picture, item.labels, corrected.boxes[item.picture], mined.classes, first)
         for item in pictures
     }
+    unchanged = [item for item in pictures if is_as_suggested(item.labels, corrected.boxes[item.picture])]
+    asked = class_mapping(target, classes)
     hard = [name for name, own_outcomes in outcomes.items() if any(one.kind != CONFIRMED for one in own_outcomes)]
     with new_folder(out) as folder:
         _write_pictures(folder, mined_folder, pictures, corrected.boxes, label_of)
@@ -113,6 +124,8 @@ def take_back(
         taken = TakenBack(
             pictures=len(pictures),
             hard=len(hard),
+            unchanged=len(unchanged),
+            not_asked=tuple(item.name for label, item in enumerate(target) if label not in asked),
             weight=weight,
             outcomes=tuple(one for item in pictures for one in outcomes[item.picture]),
             not_seen=corrected.not_seen,
