@@ -105,7 +105,7 @@ def take_back(
     files = _own_files(own)
     said = [box.class_name for boxes in corrected.boxes.values() for box in boxes]
     classes = with_more(mined.classes, said)
-    target = with_roles(files[0].names) if files else classes
+    target = _classes_of(files[0], mined) if files else classes
     label_of = _labels(classes, target, said, own)
     first = mined.detectors[0].name
     pictures = [item for item in mined.pictures if item.picture in corrected.boxes]
@@ -148,6 +148,12 @@ def _own_files(own: Path | None) -> tuple[SplitFiles, ...]:
         )
     names = [name for name in splits_of(own) if name != "train"]
     return tuple(open_split(own, name) for name in ("train", *names))
+
+
+def _classes_of(files: SplitFiles, mined: MinedSet) -> tuple[Class, ...]:
+    """Classes of the user's own set; with the roles that `mine` was given where the mined set has the same ones."""
+    same = files.names == tuple(item.name for item in mined.classes)
+    return mined.classes if same else with_roles(files.names)
 
 
 def _labels(classes: Sequence[Class], target: Sequence[Class], said: Sequence[str], own: Path | None) -> dict[str, int]:
