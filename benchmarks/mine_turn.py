@@ -181,7 +181,7 @@ def _by_chance(source: Source, watchers: Sequence[Watcher], turn: Turn) -> Mined
     chosen: list[tuple[Candidate, str]] = []
     for frame in source.frames(lambda problem: _say("random", problem)):
         if frame.index in wanted:
-            chosen.append((look_at(frame, watchers).candidate, _BY_CHANCE))
+            chosen.append((look_at(frame, watchers, watchers[0].classes).candidate, _BY_CHANCE))
     return Mined(Chosen(tuple(chosen), 0, 0), tuple(watchers), len(chosen), 0, (), ())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from helmlite.files import claim_file, holds_json, holds_picture, read_json, write_whole
+from helmlite.files import check_new_folder, claim_file, holds_json, holds_picture, new_folder, read_json, write_whole
 
 
 def test_a_link_stays_a_link_and_its_file_is_written(tmp_path: Path) -> None:
@@ -117,3 +117,64 @@ def test_what_is_damaged_is_named_with_what_to_do(tmp_path: Path, content: bytes
     assert read_json(path, dict) == {}
     with pytest.raises(ValueError, match="does not hold a list"):
         read_json(path, list)
+
+
+def test_a_new_folder_takes_its_name_when_all_is_written(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("new/one", "empty"):
+        check_new_folder(tmp_path / name)
+        with new_folder(tmp_path / name) as folder:
+            (folder / "a.txt").write_text("a")
+            assert not (tmp_path / name / "a.txt").exists()
+        assert [item.name for item in (tmp_path / name).iterdir()] == ["a.txt"]
+    with pytest.raises(KeyError), new_folder(tmp_path / "failed") as folder:
+        raise KeyError
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["empty", "new"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_link_to_a_folder_stays_one_and_its_folder_is_made(tmp_path: Path, is_there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    if is_there:
+        (tmp_path / "far/set").mkdir()
+    (tmp_path / "link").symlink_to("far/set")
+    check_new_folder(tmp_path / "link")
+    with new_folder(tmp_path / "link") as folder:
+        (folder / "a.txt").write_text("a")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "far/set/a.txt").is_file()
+    assert [item.name for item in (tmp_path / "far").iterdir()] == ["set"]
+
+
+def test_a_folder_that_could_not_be_replaced_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    for here in (Path("."), tmp_path / "here", tmp_path / "link"):
+        with pytest.raises(ValueError, match="the folder that you are in; give --out a new folder"):
+            check_new_folder(here)
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path) == tmp_path / "disk")
+    with pytest.raises(ValueError, match="a disk is mounted there; give --into a new folder in it"):
+        check_new_folder(tmp_path / "disk", "--into")
+    with pytest.raises(ValueError, match="cannot be made: part of its path is a file"):
+        check_new_folder(tmp_path / "file/a/b")
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(Path(path)))
+    with pytest.raises(ValueError, match=f"cannot be made: nothing can be written to {tmp_path}"):
+        check_new_folder(tmp_path / "a/b")
+    assert asked == [tmp_path]
+
+
+def test_what_was_made_is_kept_where_it_cannot_take_its_name(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    making = new_folder(tmp_path / "set")
+    folder = making.__enter__()
+    (folder / "a.txt").write_text("hours of work")
+    (tmp_path / "set/other.txt").touch()  # somebody else was quicker
+    with pytest.raises(OSError, match=r"not empty; all is written, and lies in .*set-") as caught:
+        making.__exit__(None, None, None)
+    assert caught.value.filename == str(tmp_path / "set")
+    assert str(folder) in str(caught.value) and (folder / "a.txt").read_text() == "hours of work"

@@ -67,29 +67,51 @@ def put_in_place(made: Path, folder: Path, before: Path) -> None:
 
 
 def check_new_folder(out: Path, option: str = "--out") -> None:
-    """Raises ValueError where `out` is a file, or a folder with something in it.  option: how the user names it"""
-    if out.is_dir() and any(out.iterdir()):
+    """Raises ValueError where no new folder could take the name `out`: something else is there (an empty folder may
+    be, or a link to one), it is a mounted disk or the working folder, or nothing can be written where it would lie.
+
+    option: how the user names it
+    """
+    place = Path(os.path.realpath(out))
+    if place.is_dir() and any(place.iterdir()):
         raise ValueError(f"{out}: the folder is not empty; give {option} a new folder.")
-    if out.exists() and not out.is_dir():
+    if place.exists() and not place.is_dir():
         raise ValueError(f"{out}: a file; give {option} a new folder.")
+    if place == Path.cwd():
+        raise ValueError(f"{out}: the folder that you are in; give {option} a new folder.")
+    if os.path.ismount(place):
+        raise ValueError(f"{out}: a disk is mounted there; give {option} a new folder in it.")
+    above = next(folder for folder in place.parents if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"{out} cannot be made: part of its path is a file.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{out} cannot be made: nothing can be written to {above}.")
 
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out`, which is new or empty: it takes its name when all is written, and goes away when anything
-    fails.
+    """A folder beside `out`, which is new or empty (`check_new_folder`): it takes its name when all is written, and
+    goes away when anything fails before.  Where `out` is a link, the folder that it points to is made.
+
+    Raises OSError where it cannot take the name, for instance since `out` is in use by now; then it stays, and the
+    error says where.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    place = Path(os.path.realpath(out))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         yield partial
-        partial.chmod(out.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
-        if out.exists():
-            out.rmdir()  # empty, as was checked
-        os.replace(partial, out)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    try:
+        partial.chmod(place.parent.stat().st_mode & 0o777)  # mkdtemp makes it private
+        if place.exists():
+            place.rmdir()  # empty, as was checked
+        os.replace(partial, place)
+    except OSError as error:
+        told = f"{error.strerror}; all is written, and lies in {partial}: rename that folder"
+        raise OSError(error.errno, told, str(out)) from error
 
 
 def claim_file(

@@ -68,6 +68,64 @@ def test_a_turn_of_the_crank_on_drawn_streets(run: Run, scenes: Path, tmp_path: 
     assert (code, len(err.splitlines())) == (2, 1) and " like pictures that are labelled already" in err
 
 
+def test_the_classes_of_ones_own_set_are_offered(run: Run, bundle: Path, toys: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for split in ("train", "val"):
+        write_toy(own, split, toys / "0.png")
+    (own / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [rider, helmet, bare]\n")
+    words = ("mine", toys, "--model", bundle, "--min-score", 0.5, "--for", "cvat")
+    assert run(*words, "--out", tmp_path / "few")[0] == 0
+    code, said, _ = run(
+        "mine-back", tmp_path / "few", "--mined", tmp_path / "few", "--out", tmp_path / "a", "--data", own
+    )
+    pictures = len(read_mined(tmp_path / "few").pictures)
+    assert code == 0 and f"{pictures} of {pictures} pictures came back exactly as suggested" in said
+    assert "Nobody was asked for rider:" in said and "--classes-of DATA" in said
+    roles = ("--role", "no_helmet=bare", "--role", "two_wheeler=rider")  # of the model's classes, and of the set's
+    code, said, err = run(*words, "--out", tmp_path / "all", "--classes-of", own, *roles)
+    assert (code, err) == (0, "")
+    labels = json.loads((tmp_path / "all/labels.json").read_text())
+    assert [item["name"] for item in labels] == ["rider", "helmet", "bare"]
+    assert [item.role for item in read_mined(tmp_path / "all").classes] == ["two_wheeler", "helmet", "no_helmet"]
+    code, said, _ = run(
+        "mine-back", tmp_path / "all", "--mined", tmp_path / "all", "--out", tmp_path / "b", "--data", own
+    )
+    assert code == 0 and "Nobody was asked" not in said
+
+
+def write_toy(folder: Path, split: str, picture: Path) -> None:
+    for kind in ("images", "labels"):
+        (folder / kind / split).mkdir(parents=True)
+    (folder / f"images/{split}/x.png").write_bytes(picture.read_bytes())
+    (folder / f"labels/{split}/x.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+
+
+def test_nothing_is_written_into_the_data_set(run: Run, bundle: Path, toys: Path, tmp_path: Path) -> None:
+    own, mined = tmp_path / "own", tmp_path / "mined"
+    write_toy(own, "train", toys / "0.png")
+    (own / "data.yaml").write_text("train: images\nnames: [helmet, bare]\n")
+    words = ("mine", toys, "--model", bundle)
+    assert run(*words, "--out", mined)[0] == 0
+    for place in ("images/new", "labels/new", "images"):
+        for line in (
+            ("mine-back", mined, "--mined", mined, "--data", own / "data.yaml"),
+            (*words, "--known", own / "data.yaml"),
+            (*words, "--classes-of", own),
+        ):
+            code, _, err = run(*line, "--out", own / place)
+            assert code == 2 and len(err.splitlines()) == 1
+            assert "which this command reads" in err or "not empty" in err
+    assert sorted(item.name for item in own.rglob("*")) == [
+        "data.yaml",
+        "images",
+        "labels",
+        *["train"] * 2,
+        "x.png",
+        "x.txt",
+    ]
+    assert run(*words, "--known", own, "--out", own / "mined")[0] == 0  # beside them it may lie
+
+
 @pytest.mark.slow
 def test_finetune_trains_on_what_came_back(run: Run, scenes: Path, tmp_path: Path) -> None:
     out, back = tmp_path / "mined", tmp_path / "back"
@@ -126,6 +184,7 @@ def test_thresholds_are_the_bundles_own_or_given(run: Run, bundle: Path, toys: P
         (("mine", "{toys}", "--model", "{bundle}", "--out", "{new}", "--gap", "0"), "above 0; got 0"),
         (("mine", "{toys}", "--model", "{bundle}", "--out", "{new}", "--role", "helmet=x"), "no class is called 'x'"),
         (("mine", "{toys}", "--model", "{bundle}", "--out", "{new}", "--known", "{nowhere}"), "no such file or folder"),
+        (("mine", "{toys}", "--model", "{bundle}", "--out", "{new}", "--classes-of", "{nowhere}"), "no such file or"),
         (("mine-back", "{toys}", "--mined", "{toys}", "--out", "{new}"), "no mined.json in it"),
         (("mine-back", "{nowhere}", "--mined", "{mined}", "--out", "{new}"), "nowhere: no such file or folder"),
         (("mine-back", "{used}", "--mined", "{mined}", "--out", "{new}"), "holds labels of none of the 2 mined"),

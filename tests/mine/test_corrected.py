@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helmlite.data.roles import with_roles
+from helmlite.evaluate.plain import to_plain
 from helmlite.mine.corrected import Corrected, read_corrected
 from helmlite.mine.mined_set import Detector, MinedPicture, MinedSet
 
@@ -100,9 +102,82 @@ def test_yolo_with_classes_in_another_order(mined: MinedSet, tmp_path: Path) -> 
         assert (corrected.not_seen, corrected.unknown) == (("c.jpg",), ("x",))
 
 
-def test_yolo_without_a_data_yaml_counts_as_the_mined_set_does(mined: MinedSet, tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("1 0.2 0.3 0.2 0.4\n")
-    assert boxes(read_corrected(tmp_path, mined), "a.jpg") == [("no_helmet", (10, 5, 30, 25))]
+ROW = "0 0.2 0.3 0.2 0.4\n"  # (10, 5, 30, 25) of 100 x 50
+SWAPPED = "no_helmet\nhelmet\n"
+
+
+def zipped(folder: Path) -> Path:
+    path = folder.with_suffix(".zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        for item in folder.rglob("*"):
+            archive.write(item, str(item.relative_to(folder)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"classes.txt": SWAPPED, "labels/a.txt": ROW, "images/a.jpg": "", "notes.json": '{"categories": []}'},
+        {"obj.names": SWAPPED, "obj.data": "classes = 2\n", "obj_train_data/a.txt": ROW, "train.txt": "data/a.jpg\n"},
+        {"export/data.yaml": "names: [no_helmet, helmet]\n", "export/labels/train/a.txt": ROW},
+        {"data.yml": "names: [no_helmet, helmet]\n", "classes.txt": SWAPPED, "a.txt": ROW},
+        {"deep/down/dataset.yaml": "names: {0: no_helmet, 1: helmet}\n", "a.txt": ROW, "._classes.txt": "helmet\n"},
+    ],
+    ids=["label-studio", "yolo-1.1", "one-down", "two-that-agree", "two-down"],
+)
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_classes_are_those_that_the_export_names(
+    mined: MinedSet, tmp_path: Path, files: dict[str, str], is_zip: bool
+) -> None:
+    for name, text in files.items():
+        (tmp_path / "e" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "e" / name).write_text(text)
+    corrected = read_corrected(zipped(tmp_path / "e") if is_zip else tmp_path / "e", mined)
+    assert boxes(corrected, "a.jpg") == [("no_helmet", (10, 5, 30, 25))]
+    assert corrected.unknown == ()
+
+
+def test_classes_that_nothing_names_are_not_guessed(mined: MinedSet, tmp_path: Path) -> None:
+    folder = tmp_path / "e"
+    folder.mkdir()
+    (folder / "a.txt").write_text(ROW)
+    for place in (folder, zipped(folder)):
+        with pytest.raises(ValueError, match=rf"{place.name}: says nowhere which class each number means; add"):
+            read_corrected(place, mined)
+    (folder / "a.txt").rename(folder / "a.jpg")  # pictures alone: nobody said that they show nothing
+    with pytest.raises(ValueError, match="says nowhere which class each number means"):
+        read_corrected(folder, mined)
+    (folder / "a.jpg").rename(folder / "a.txt")
+    (folder / "mined.json").write_text(json.dumps(to_plain(mined)))  # the mined set itself, in its own numbers
+    assert boxes(read_corrected(folder, mined), "a.jpg") == [("helmet", (10, 5, 30, 25))]
+    (folder / "data.yaml").write_text("names: [helmet, no_helmet]\n")
+    (folder / "classes.txt").write_text(SWAPPED)  # as labelImg leaves one
+    for place in (folder, folder / "data.yaml"):
+        with pytest.raises(ValueError, match=r"data.yaml: names the classes helmet, no_helmet, and .*classes.txt"):
+            read_corrected(place, mined)
+    (folder / "data.yaml").unlink()
+    for text in ("", "\n", "helmet\n\nno_helmet\n", "helmet\nhelmet\n"):
+        (folder / "classes.txt").write_text(text)
+        with pytest.raises(ValueError, match=r"classes.txt: expected a class name in each line, none of them twice"):
+            read_corrected(folder, mined)
+
+
+def test_pictures_that_are_called_like_lists_keep_their_labels(mined: MinedSet, tmp_path: Path) -> None:
+    stems = ("train", "val", "test", "valid", "classes")
+    called = replace(mined, pictures=tuple(picture(f"{stem}.jpg") for stem in stems))
+    folder = yolo(tmp_path / "y", "[helmet, no_helmet]", **dict.fromkeys(stems, "1 0.2 0.3 0.2 0.4"))
+    (folder / "classes.txt").write_text("helmet\nno_helmet\n")
+    (folder / "labels/train/valid.txt").write_text("")
+    for place in (folder, zipped(folder)):
+        corrected = read_corrected(place, called)
+        assert {name: len(own) for name, own in corrected.boxes.items()} == {
+            "train.jpg": 1,
+            "val.jpg": 1,
+            "test.jpg": 1,
+            "valid.jpg": 0,
+            "classes.jpg": 1,
+        }
+        assert (corrected.not_seen, corrected.unknown) == ((), ())
 
 
 def test_label_studio(mined: MinedSet, tmp_path: Path) -> None:
@@ -128,6 +203,44 @@ def test_label_studio_knows_a_picture_by_the_name_that_we_wrote(mined: MinedSet,
     turned = rectangle("helmet", 50, 10, 20, 20, rotation=90)  # 20 x 10 pixels at (50, 5), about that corner
     (tmp_path / "e.json").write_text(json.dumps([task("s3://x/1.jpg", annotation(turned), picture="b.jpg")]))
     assert boxes(read_corrected(tmp_path / "e.json", mined), "b.jpg") == [("helmet", (40, 5, 50, 25))]
+
+
+def ellipse(label: str, rotation: float) -> dict[str, Any]:
+    value = {"x": 50, "y": 50, "radiusX": 20, "radiusY": 10, "rotation": rotation, "ellipselabels": [label]}
+    return {"type": "ellipselabels", "value": value}
+
+
+def test_other_shapes_of_label_studio(mined: MinedSet, tmp_path: Path) -> None:
+    polygon = {
+        "type": "polygonlabels",
+        "value": {"points": [[10, 10], [30, 20], [20, 50]], "polygonlabels": ["helmet"]},
+    }
+    point = {"type": "keypointlabels", "value": {"x": 1, "y": 1, "width": 1, "keypointlabels": ["helmet"]}}
+    shapes = [polygon, ellipse("no_helmet", 0), ellipse("no_helmet", 90), point]  # 20 x 5 pixels about (50, 25)
+    (tmp_path / "e.json").write_text(json.dumps([task("a.jpg", annotation(*shapes))]))
+    assert boxes(read_corrected(tmp_path / "e.json", mined), "a.jpg") == [
+        ("helmet", (10, 5, 30, 25)),
+        ("no_helmet", (30, 20, 70, 30)),
+        ("no_helmet", (45, 5, 55, 45)),
+    ]
+
+
+def test_other_shapes_of_cvat(mined: MinedSet, tmp_path: Path) -> None:
+    shapes = (
+        '<polyline label="helmet" points="1,2;3,8"/><ellipse label="helmet" cx="50" cy="25" rx="20" ry="10"/>'
+        '<ellipse label="helmet" cx="50" cy="25" rx="20" ry="10" rotation="90"/><tag label="dark"/>'
+        '<box label="helmet" xtl="40" ytl="9" xbr="10" ybr="5"/>'
+        '<box label="helmet" xtl="-5" ytl="40" xbr="120" ybr="60"/>'
+    )
+    text = f'<annotations><image name="a.jpg" width="100" height="50">{shapes}</image></annotations>'
+    (tmp_path / "a.xml").write_text(text)
+    assert [box for _, box in boxes(read_corrected(tmp_path / "a.xml", mined), "a.jpg")] == [
+        (1, 2, 3, 8),
+        (30, 15, 70, 35),
+        (40, 5, 60, 45),
+        (10, 5, 40, 9),  # drawn from the right
+        (0, 40, 100, 50),  # beyond the edges
+    ]
 
 
 @pytest.mark.parametrize("inside", ["xml", "yolo", "json"])
@@ -181,6 +294,19 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</a
         ("a.xml", CVAT.replace('xtl="10.00"', 'xtl="left"'), "a.jpg: a <box> whose corners are not all numbers"),
         ("a.xml", CVAT.replace('xtl="10.00" ', ""), "a.jpg: a <box> whose corners are not all numbers"),
         ("a.xml", CVAT.replace('xtl="10.00"', 'xtl="inf"'), "a number of a <box> is not finite"),
+        ("a.xml", CVAT.replace("polygon", "mask"), "a.jpg: a <mask> is no box; draw a rectangle in its place"),
+        ("a.xml", CVAT.replace("50.0,10.0;", "50.0,10.0,1;"), "a <polygon> whose corners are not all numbers"),
+        (
+            "a.xml",
+            CVAT.replace("50.0,10.0;60.0,12.0;55.0,20.0", "50,10"),
+            "a.jpg: a box of 'helmet' has no area in",
+        ),
+        ("a.xml", CVAT.replace('ytl="5.00"', 'ytl="25.00"'), "a.jpg: a box of 'no_helmet' has no area in the picture"),
+        (
+            "a.xml",
+            CVAT.replace('xtl="10.00"', 'xtl="110"').replace('xbr="30.00"', 'xbr="120"'),
+            "(110.0, 5.0, 120.0, 25.0 in pixels); remove or correct it",
+        ),
         (
             "a.xml",
             CVAT.replace(".jpg", ".png"),
@@ -193,13 +319,33 @@ BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><annotations>&b;</a
         (
             "a.json",
             json.dumps([task("a.jpg", annotation({"type": "rectanglelabels", "value": {"x": 1}}))]),
-            "a.jpg: a rectangle without x, y, width, height and one label",
+            "a.jpg: a shape (rectanglelabels) without x, y, width, height and one label",
         ),
         (
             "a.json",
             json.dumps([task("a.jpg", annotation(rectangle("helmet", 1e9, 1, 1, 1)))]),
-            "a number of a rectangle is beyond",
+            "a number of a shape (rectanglelabels) is beyond",
         ),
+        (
+            "a.json",
+            json.dumps([task("a.jpg", annotation(rectangle("helmet", 10**400, 1, 1, 1)))]),
+            "a.jpg: a shape (rectanglelabels) without x, y",
+        ),
+        (
+            "a.json",
+            json.dumps([task("a.jpg", annotation({"type": "brushlabels", "value": {"rle": [1]}}))]),
+            "a.jpg: what was drawn as 'brushlabels' is no box; draw a rectangle in its place, with config.xml as",
+        ),
+        (
+            "a.json",
+            json.dumps([task("a.jpg", annotation(BARE)), task("b.jpg"), task("x/a.jpg", annotation())]),
+            "a.jpg: annotated in two tasks; delete one of them",
+        ),
+        ("a.json", json.dumps([{**task("a.jpg"), "annotations": 5}]), "a.jpg: 'annotations' is not a list of objects"),
+        ("a.json", json.dumps([task("a.jpg", 5)]), "a.jpg: 'annotations' is not a list of objects"),
+        ("a.json", json.dumps([task("a.jpg", {"result": 5})]), "a.jpg: 'result' is not a list of objects"),
+        ("a.json", json.dumps([task("a.jpg", annotation({**BARE, "type": [1]}))]), "what was drawn as '[1]' is no box"),
+        ("a.json", json.dumps([{**task("x.jpg"), "data": {"picture": [1]}}]), "holds labels of none of the 3 mined"),
         ("a.zip", "no zip", "a.zip: not readable as a zip"),
         ("a.pdf", "", "corrected labels are a YOLO folder, CVAT's .xml"),
     ],
@@ -210,6 +356,24 @@ def test_what_cannot_be_read_is_one_clear_line(
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=re.escape(message)):
         read_corrected(tmp_path / name, mined)
+
+
+def test_a_second_task_that_nobody_annotated_does_not_matter(mined: MinedSet, tmp_path: Path) -> None:
+    tasks = [task("a.jpg"), task("a.jpg", annotation(BARE)), task("a.jpg"), task("x.jpg", annotation())]
+    (tmp_path / "e.json").write_text(json.dumps([*tasks, task("x.jpg", annotation())]))
+    assert boxes(read_corrected(tmp_path / "e.json", mined), "a.jpg") == [("no_helmet", (10, 5, 30, 25))]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_zip_that_was_damaged_on_its_way(mined: MinedSet, tmp_path: Path, method: int) -> None:
+    path = tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("annotations.xml", CVAT * 20)
+    whole = path.read_bytes()
+    start = whole.index(b"annotations.xml") + len("annotations.xml")
+    path.write_bytes(whole[: start + 12] + b"\xff" * 40 + whole[start + 52 :])
+    with pytest.raises(ValueError, match=r"export.zip: not readable as a zip"):
+        read_corrected(path, mined)
 
 
 def test_wrong_yolo_labels(mined: MinedSet, tmp_path: Path) -> None:

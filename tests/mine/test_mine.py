@@ -193,6 +193,41 @@ def test_a_detector_does_not_deny_what_it_has_no_class_for(
         mine(folder_of(3), [first, watcher_of("b", {}, classes=with_roles(["dog"]))], MineSettings())
 
 
+def test_the_set_offers_the_classes_that_were_asked_for(
+    watcher_of: Callable[..., Watcher], folder_of: Callable[..., Source]
+) -> None:
+    own = with_roles(["rider", "bare head", "with helmet"])
+    classes = with_roles(["helmet", "no_helmet", "dog"])
+    answers = {1: make_found([HERE, AWAY], [0.5, 0.9], [1, 2]), 2: make_found([HERE], [0.6], [0])}
+    first = watcher_of("a", answers, classes=classes)
+    second = watcher_of("b", {1: make_found([HERE], [0.9], [0])}, classes=with_roles(["nohelmet"]))
+    mined = mine(folder_of(1, 2), [first, second], MineSettings(), offered=own)
+    assert mined.classes == own
+    labels = {item.source: [(one.class_name, one.by) for one in item.labels] for item, _ in mined.chosen.pictures}
+    assert labels == {"001.png": [("bare head", ("a", "b"))], "002.png": [("with helmet", ("a",))]}
+    assert "the set has no class for dog of a: what it reports of them is left out" in mined.remarks
+    assert "b does not know with helmet: disagreement about it was not looked for" in mined.remarks
+    assert not [item for item in mined.remarks if item.startswith("a does not know")]
+    with pytest.raises(ValueError, match="a has no class of the set: helmet, no_helmet, dog against car; give --role"):
+        mine(folder_of(3), [first], MineSettings(), offered=with_roles(["car"]))
+
+
+def test_a_flicker_in_the_classes_that_were_asked_for(watcher_of: Callable[..., Watcher]) -> None:
+    answers = {number: make_found([HERE], [0.9], [1]) for number in (1, 3)}
+    mined = mine(film([1, 2, 3]), [watcher_of("a", answers)], MineSettings(), offered=with_roles(["bare head"]))
+    ((candidate, reason),) = mined.chosen.pictures
+    assert (reason, candidate.index, [item.class_name for item in candidate.labels]) == ("flicker", 1, ["bare head"])
+
+
+def test_a_sliver_at_the_edge_is_not_suggested(watcher_of: Callable[..., Watcher]) -> None:
+    slivers: list[Box] = [(63.5, 0, 90, 30), (10, -20, 30, 0.9), (70, 0, 90, 10), (0, 0, 1, 1)]
+    seen = as_seen(make_found(slivers, [0.9] * 4, [0] * 4), watcher_of("a", {}), CLASSES)
+    assert [item.box_xyxy for item in pre_labels([seen], ["a"], CLASSES, (64, 48))] == [(0, 0, 1, 1)]
+    answers = {number: make_found([(-9, 10, 0.5, 20)], [0.9], [1]) for number in (1, 3)}
+    mined = mine(film([1, 2, 3]), [watcher_of("a", answers)], MineSettings())
+    assert [item.labels for item, _ in mined.chosen.pictures] == [()]
+
+
 def suggestions(first: Detections, second: Detections) -> list[tuple[str, float | None, tuple[str, ...]]]:
     watcher = Watcher("x", lambda image: no_detections(), CLASSES, (0.5, 0.5))
     seen = [as_seen(item, watcher, CLASSES) for item in (first, second)]

@@ -15,6 +15,7 @@ import pytest
 from helmlite.data.check import check_dataset
 from helmlite.data.dataset import read_image
 from helmlite.data.load import load_dataset
+from helmlite.data.roles import with_roles
 from helmlite.mine.mine import Mined, MineSettings, mine
 from helmlite.mine.mined_set import read_mined, write_mined
 from helmlite.mine.seen import Watcher
@@ -79,6 +80,17 @@ def test_the_table_has_a_row_for_each_suggestion_and_one_for_a_picture_without(
     ]
     assert rows[0]["says"] == "no_helmet for b only" and rows[0]["reasons"] == "disagreement 0.800"
     assert [float(rows[0][key]) for key in ("left", "top", "right", "bottom")] == list(BARE)
+
+
+def test_a_name_in_the_table_is_no_formula(watcher_of: Callable[..., Watcher], tmp_path: Path) -> None:
+    (tmp_path / "=a.png").write_bytes(cv2.imencode(".png", patchy(1)[:, :, ::-1])[1].tobytes())
+    source = open_source(str(tmp_path))
+    classes = with_roles(["+cap", "no_helmet"], {"+cap": "helmet"})
+    mined = mine(source, [watcher_of("-m", {1: make_found([HELMET], [0.5], [0])}, classes=classes)], MineSettings())
+    write_mined(mined, source, tmp_path / "set")
+    (row,) = csv.DictReader((tmp_path / "set/mined.csv").read_text().splitlines())
+    assert (row["picture"], row["class"], row["by"]) == ("'=a.png", "'+cap", "'-m")
+    assert row["says"] == "'+cap at 0.50 for -m" and float(row["class_score"]) == 0.5
 
 
 def test_for_cvat(mined: Mined, source: Source, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helmlite.data.roles import with_roles
 from helmlite.mine.choose import PreLabel
 from helmlite.mine.corners import NamedBox
-from helmlite.mine.outcomes import Outcome, decide
+from helmlite.mine.outcomes import Outcome, decide, is_as_suggested
 from written_data import Box
 
 CLASSES = with_roles(["helmet", "no_helmet"])
@@ -59,6 +59,22 @@ def test_a_box_that_was_moved_far_is_one_taken_away_and_one_added() -> None:
 def test_a_class_of_the_persons_own_is_understood_by_its_name() -> None:
     assert decided([suggested()], [NamedBox("bare head", HERE)]) == [("confirmed", "bare head", "no_helmet")]
     assert decided([suggested()], [NamedBox("cap", HERE)]) == [("hard positive", "cap", "no_helmet")]
+
+
+def test_labels_that_are_the_suggestions() -> None:
+    two = [suggested(), suggested("helmet", "b", box=FAR)]
+    rounded = (0.1, -0.4, 10.0, 10.5)
+    assert is_as_suggested(two, [NamedBox("helmet", FAR), NamedBox("no_helmet", rounded)])
+    assert is_as_suggested([], [])
+    for other in (
+        [NamedBox("no_helmet", HERE)],
+        [NamedBox("no_helmet", HERE), NamedBox("no_helmet", FAR)],
+        [NamedBox("no_helmet", NEAR), NamedBox("helmet", FAR)],
+        [NamedBox("no_helmet", HERE), NamedBox("helmet", FAR), NamedBox("helmet", FAR)],
+    ):
+        assert not is_as_suggested(two, other)
+    twice = [suggested(), suggested()]
+    assert not is_as_suggested(twice, [NamedBox("no_helmet", HERE), NamedBox("helmet", HERE)])
 
 
 def test_nothing_suggested_and_nothing_there() -> None:

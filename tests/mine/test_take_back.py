@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import yaml
 from helmlite.data.convert import convert_dataset
 from helmlite.data.load import load_dataset
 from helmlite.mine.corners import NamedBox
-from helmlite.mine.corrected import Corrected
+from helmlite.mine.corrected import Corrected, read_corrected
 from helmlite.mine.mine import MineSettings, mine
 from helmlite.mine.mined_set import MinedSet, write_mined
 from helmlite.mine.seen import Watcher
@@ -85,6 +86,7 @@ def test_the_set_alone(mined: MinedSet, corrected: Corrected, folder: Path, tmp_
     assert (taken.pictures, taken.hard) == (3, 2)
     assert taken.count_kinds() == {"hard negative": 1, "hard positive": 1, "confirmed": 2}
     assert taken.remarks() == (
+        "1 of 3 pictures came back exactly as suggested.",
         "1 mined pictures have not come back; they are left out.",
         "1 pictures were not mined (other.png ...); they are left out.",
     )
@@ -125,11 +127,56 @@ def test_what_was_decided_is_written_box_by_box(
     }
 
 
+def test_a_name_in_the_table_is_no_formula(mined: MinedSet, folder: Path, tmp_path: Path) -> None:
+    odd = Corrected({"001.png": (NamedBox("@cap", (-1.0, 0.0, 5.0, 5.0)),)}, (), ())
+    take_back(odd, mined, folder, tmp_path / "set")
+    rows = list(csv.DictReader((tmp_path / "set/outcomes.csv").read_text().splitlines()))
+    assert [(row["class"], row["left"], row["says"]) for row in rows if row["class"]] == [
+        ("'@cap", "-1.0", "'@cap added by the person")
+    ]
+
+
+UNTOUCHED = (
+    "4 of 4 pictures came back exactly as suggested.",
+    "No label differs from what was suggested: is this the corrected set?",
+)
+
+
 def test_a_set_in_which_nothing_was_changed_says_so(mined: MinedSet, folder: Path, tmp_path: Path) -> None:
     same = Corrected({item.picture: (NamedBox("no_helmet", BARE),) for item in mined.pictures}, (), ())
     taken = take_back(same, mined, folder, tmp_path / "set")
-    assert taken.remarks() == ("No label differs from what was suggested: is this the corrected set?",)
+    assert taken.remarks() == UNTOUCHED
     assert {weight for _, _, weight, _ in contents(tmp_path / "set/data.yaml").values()} == {1.0}
+
+
+def test_what_only_the_second_detector_suggested_is_no_sign_of_a_person(
+    folder_of: Callable[..., Source], watcher_of: Callable[..., Watcher], tmp_path: Path
+) -> None:
+    source = folder_of(1, 2, 3, 4)
+    answers = {number: make_found([BARE], [0.9], [1]) for number in (1, 2, 3, 4)}
+    watchers = [watcher_of("a", {}), watcher_of("b", answers)]
+    written = write_mined(mine(source, watchers, MineSettings()), source, tmp_path / "two")
+    untouched = read_corrected(tmp_path / "two", written)
+    taken = take_back(untouched, written, tmp_path / "two", tmp_path / "set")
+    assert taken.hard == 4  # whoever said so, "a" did not report them
+    assert taken.remarks() == UNTOUCHED
+    assert json.loads((tmp_path / "set/outcomes.json").read_text())["unchanged"] == 4
+
+
+def test_classes_that_nobody_was_asked_for_are_named(
+    mined: MinedSet, corrected: Corrected, folder: Path, own: Path, tmp_path: Path
+) -> None:
+    names = "[without helmet, rider, bare passenger, with helmet, two_wheeler, bare head]"
+    own.write_text(own.read_text().replace("[without helmet, with helmet]", names))
+    taken = take_back(corrected, mined, folder, tmp_path / "set", own)
+    assert taken.not_asked == ("rider", "bare passenger", "two_wheeler")  # a bare head is `without helmet` to a person
+    assert (
+        "Nobody was asked for rider, bare passenger, two_wheeler: where the corrected pictures show any, training "
+        "takes it for background. `helmlite mine --classes-of DATA` offers every class of your set."
+    ) in taken.remarks()
+    drawn = {**corrected.boxes, "002.png": (NamedBox("rider", BARE),)}  # the person has added the class
+    taken = take_back(replace(corrected, boxes=drawn), mined, folder, tmp_path / "drawn", own)
+    assert taken.not_asked == ("bare passenger", "two_wheeler")
 
 
 def test_a_class_of_the_persons_own(mined: MinedSet, folder: Path, own: Path, tmp_path: Path) -> None:

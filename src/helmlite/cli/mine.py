@@ -45,6 +45,13 @@ def mine_source(
     known: Annotated[
         Path | None, typer.Option(help="Data set that is labelled already: what shows the same is left out.")
     ] = None,
+    classes_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set whose classes the person can choose from, instead of the first model's: the one that "
+            "mine-back will be given as --data. A class that nobody is asked for would be taught as background."
+        ),
+    ] = None,
     min_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Threshold of every class, instead of the bundle's own or 0.25.")
     ] = None,
@@ -62,7 +69,7 @@ def mine_source(
     """
     from helmlite.cli.errors import EXIT_INTERRUPTED
     from helmlite.cli.evaluate import ShownProgress
-    from helmlite.data.roles import parse_role_options
+    from helmlite.data.roles import parse_role_options, with_given_roles, with_roles
     from helmlite.files import check_new_folder, keep_out_of
     from helmlite.mine.mine import MineSettings, mine
     from helmlite.mine.mined_set import check_tool, write_mined
@@ -75,13 +82,17 @@ def mine_source(
     if len(model) > 2:
         raise ValueError(f"mine asks one or two detectors; got {len(model)}.")
     wanted = named([parse_model(text, runtime) for text in model])
-    keep_out_of([source, *(item.model for item in wanted)], out, "--out")
+    sets = [folder for data in (known, classes_of) if data for folder in _folders_of(data)]
+    keep_out_of([source, *(item.model for item in wanted), *sets], out, "--out")
     opened_source = open_source(source)
-    watchers = _watchers({item.name: item.open(threads) for item in wanted}, min_score, parse_role_options(role or []))
+    roles = parse_role_options(role or [])
+    names = _class_names(classes_of) if classes_of else ()
+    watchers = _watchers({item.name: item.open(threads) for item in wanted}, min_score, roles, names)
+    offered = with_given_roles(with_roles(names), roles) if names else None
     looks = _looks(known) if known else []
     total = min((number for number in (opened_source.count, limit) if number), default=0)
     with ShownProgress("looking") as progress:
-        mined = mine(opened_source, watchers, settings, looks, lambda done: progress(done, max(total, done)))
+        mined = mine(opened_source, watchers, settings, looks, lambda done: progress(done, max(total, done)), offered)
     written = write_mined(mined, opened_source, out, tool)
     _show_mined(written, out)
     if mined.interrupted:
@@ -107,7 +118,7 @@ def mine_back(
 
     check_new_folder(out)
     folders = [item for item in (corrected, mined) if item.is_dir()]
-    keep_out_of([*folders, *([data] if data else [])], out, "--out")
+    keep_out_of([*folders, *([data, *_folders_of(data)] if data else [])], out, "--out")
     described = read_mined(mined)
     taken = take_back(read_corrected(corrected, described), described, mined, out, data, weight)
     for remark in taken.remarks():
@@ -121,13 +132,38 @@ def mine_back(
         print(f"train with: helmlite compress MODEL --data {out / 'data.yaml'} (or finetune)")
 
 
-def _watchers(opened: dict[str, OpenedModel], min_score: float | None, roles: dict[str, str]) -> list[Watcher]:
-    from helmlite.data.roles import check_given_roles, with_given_roles
+def _folders_of(data: Path) -> list[Path]:
+    """Folders that a data set reads whatever lies in: of YOLO, those of pictures and labels that are no lists."""
+    from helmlite.data.load import format_of, open_split, splits_of
+    from helmlite.data.yolo import label_path_of, read_yolo_config
+
+    splits = [open_split(data, name) for name in splits_of(data)]
+    if format_of(data) != "yolo":
+        return sorted({path.parent for split in splits for path in split.image_paths})
+    entries = {entry for split in splits for entry in read_yolo_config(split.source).splits[split.split]}
+    folders = {entry for entry in entries if entry.is_dir()}
+    return sorted(folders | {label_path_of(folder / "any.jpg").parent for folder in folders})
+
+
+def _class_names(data: Path) -> tuple[str, ...]:
+    from helmlite.data.load import open_split, splits_of
+
+    splits = splits_of(data)
+    if not splits:
+        raise ValueError(f"{data}: has no split, and so no class to offer.")
+    return open_split(data, splits[0]).names
+
+
+def _watchers(
+    opened: dict[str, OpenedModel], min_score: float | None, roles: dict[str, str], names: Sequence[str]
+) -> list[Watcher]:
+    """names: of further classes that a role may be given to"""
+    from helmlite.data.roles import Class, check_given_roles, with_given_roles
     from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
     from helmlite.mine.seen import Watcher
 
     models = list(opened.values())
-    check_given_roles(roles, models[0].classes, models[-1].classes)
+    check_given_roles(roles, [*models[0].classes, *(Class(name) for name in names)], models[-1].classes)
     watchers = []
     for name, model in opened.items():
         for remark in model.remarks:

@@ -13,6 +13,7 @@ from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import match_picture
 from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.runtime.manifest import Thresholds
+from helmlite.spreadsheet import spreadsheet_text
 
 CSV_NAME = "pictures.csv"
 
@@ -31,12 +32,13 @@ def pictures_csv(models: Mapping[str, tuple[Predictions, Thresholds]], dataset: 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     columns = [f"{name}: {what}" for name in models for what in ("found", "false alarms", "best score")]
-    writer.writerow(["picture", "class", "role", "labelled", *columns])
+    writer.writerow(["picture", "class", "role", "labelled", *(spreadsheet_text(item) for item in columns)])
     for position, index in enumerate(first.indices):
         sample = dataset[index]
         for label, item in enumerate(dataset.classes):
             boxes = sample.boxes_xyxy[sample.labels == label]
-            row: list[object] = [_safe(sample.image_path.name), _safe(item.name), item.role or "", len(boxes)]
+            said = (sample.image_path.name, item.name, item.role or "")
+            row: list[object] = [*(spreadsheet_text(text) for text in said), len(boxes)]
             for found, thresholds in models.values():
                 detections = found.detections[position]
                 of_class = detections[detections.labels == label]
@@ -45,8 +47,3 @@ def pictures_csv(models: Mapping[str, tuple[Predictions, Thresholds]], dataset: 
                 row += [int(np.isfinite(scores).sum()), len(alarms), best]
             writer.writerow(row)
     return out.getvalue()
-
-
-def _safe(text: str) -> str:
-    """A name that no spreadsheet takes for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

@@ -3,6 +3,9 @@
     annotations.xml   what "Upload annotations" takes as "CVAT 1.1"; pictures are found by their file names
     labels.json       the labels, for the "Raw" field when the task is made
 
+An export does not say which frames anybody opened: one whose boxes are as they were uploaded is either right or not
+looked at yet.
+
 Source: docs.cvat.ai, "XML annotation format", version 1.1, images.
 """
 
@@ -17,13 +20,14 @@ from xml.parsers import expat
 
 from helmlite.data.labels import number_fault, read_text
 from helmlite.files import write_whole
-from helmlite.mine.corners import Box, NamedBox, box_around, turned
+from helmlite.mine.corners import NamedBox, around_ellipse, box_around, turned
 
 if TYPE_CHECKING:
     from helmlite.mine.mined_set import MinedSet
 
 XML_NAME, LABELS_NAME = "annotations.xml", "labels.json"
-_SHAPES = ("box", "polygon")
+_SHAPES = ("box", "polygon", "polyline", "ellipse")
+_NO_SHAPES = ("points", "tag")  # which mark no area
 
 
 def write_cvat(folder: Path, described: MinedSet) -> None:
@@ -56,9 +60,10 @@ def write_cvat(folder: Path, described: MinedSet) -> None:
 
 
 def read_cvat(path: Path) -> dict[str, tuple[NamedBox, ...]]:
-    """File name of each picture -> its boxes; a polygon, or a box that was turned, as the upright box around it.
+    """File name of each picture -> its boxes; a polygon, polyline, ellipse or turned box as the upright box around it.
 
-    Raises ValueError for what is no "CVAT for images 1.1", and for a box that is none.
+    Points and tags are left out.  Raises ValueError for what is no "CVAT for images 1.1", for a box that is none, and
+    for another shape (mask, cuboid, skeleton): it marks something that would be lost.
     """
     root = _parsed(path)
     if root.tag != "annotations" or root.find("track") is not None:
@@ -68,7 +73,7 @@ def read_cvat(path: Path) -> dict[str, tuple[NamedBox, ...]]:
         name = Path((image.get("name") or "").replace("\\", "/")).name
         if not name or name in found:
             raise ValueError(f"{path}: an <image> {'twice: ' + name if name else 'without a name'}.")
-        found[name] = tuple(_box(shape, path, name) for shape in image if shape.tag in _SHAPES)
+        found[name] = tuple(_box(shape, path, name) for shape in image if shape.tag not in _NO_SHAPES)
     return found
 
 
@@ -91,14 +96,19 @@ def _parsed(path: Path) -> ElementTree.Element:
 
 
 def _box(shape: ElementTree.Element, path: Path, name: str) -> NamedBox:
+    if shape.tag not in _SHAPES:
+        raise ValueError(f"{path}: {name}: a <{shape.tag}> is no box; draw a rectangle in its place and export again.")
     try:
-        if shape.tag == "polygon":
+        if shape.tag in ("polygon", "polyline"):
             pairs = [point.split(",") for point in (shape.get("points") or "").split(";")]
-            numbers = [float(value) for pair in pairs for value in pair]
-            box = box_around(numbers[0::2], numbers[1::2])
+            across, down = zip(*((float(x), float(y)) for x, y in pairs))
+            box = box_around(across, down)
+        elif shape.tag == "ellipse":
+            x, y, *radii = _numbers(shape, ("cx", "cy", "rx", "ry"))
+            box = around_ellipse((x, y), (radii[0], radii[1]), float(shape.get("rotation") or 0))
         else:
-            numbers = [float(shape.get(key) or "") for key in ("xtl", "ytl", "xbr", "ybr")]
-            box = turned(_four(numbers), float(shape.get("rotation") or 0))
+            left, top, right, bottom = _numbers(shape, ("xtl", "ytl", "xbr", "ybr"))
+            box = turned((left, top, right, bottom), float(shape.get("rotation") or 0))
     except ValueError as error:
         raise ValueError(f"{path}: {name}: a <{shape.tag}> whose corners are not all numbers.") from error
     if fault := number_fault(box):
@@ -106,6 +116,5 @@ def _box(shape: ElementTree.Element, path: Path, name: str) -> NamedBox:
     return NamedBox(shape.get("label") or "", box)
 
 
-def _four(numbers: Sequence[float]) -> Box:
-    left, top, right, bottom = numbers
-    return left, top, right, bottom
+def _numbers(shape: ElementTree.Element, keys: Sequence[str]) -> list[float]:
+    return [float(shape.get(key) or "") for key in keys]

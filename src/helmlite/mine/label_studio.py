@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -22,7 +22,7 @@ from xml.sax.saxutils import quoteattr
 
 from helmlite.data.labels import number_fault
 from helmlite.files import read_json, write_whole
-from helmlite.mine.corners import NamedBox, turned
+from helmlite.mine.corners import Box, NamedBox, around_ellipse, box_around, turned
 
 if TYPE_CHECKING:
     from helmlite.mine.choose import PreLabel
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 TASKS_NAME, CONFIG_NAME = "tasks.json", "config.xml"
 _FROM, _TO, _KIND = "label", "image", "rectanglelabels"
+_POLYGON, _ELLIPSE = "polygonlabels", "ellipselabels"
+_NO_SHAPES = (  # which mark no area
+    "keypointlabels", "keypoint", "choices", "taxonomy", "textarea", "rating", "number", "datetime", "relation",
+    "pairwise", "ranker",
+)  # fmt: skip
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
 
 
@@ -53,8 +58,10 @@ def read_label_studio(
     """File name of each annotated picture -> its boxes; and the names of those that nobody has annotated.
 
     sizes: file name -> width and height, for boxes whose picture's size the export does not say
-    A task's newest annotation counts, unless it was cancelled; a turned box is taken as the upright box around it.
-    Raises ValueError for what is no export as "JSON", and for a box that is none.
+    A task's newest annotation counts, unless it was cancelled; a turned box, a polygon or an ellipse is taken as the
+    upright box around it, and what marks no area (points, choices, texts) is left out.
+    Raises ValueError for what is no export as "JSON", for a box that is none, for another shape (a brush's mask): it
+    marks something that would be lost, and where two tasks of one picture are annotated.
     """
     tasks = read_json(path, list, "export again from Label Studio, as JSON")
     found: dict[str, tuple[NamedBox, ...]] = {}
@@ -63,14 +70,32 @@ def read_label_studio(
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict) or "annotations" not in task:
             raise ValueError(f'{path}: expected an export of Label Studio as "JSON", with data and annotations.')
         name = _picture_name(task["data"], sizes)
-        done = [item for item in task["annotations"] or [] if isinstance(item, dict) and not item.get("was_cancelled")]
+        done = [item for item in _objects(task, "annotations", path, name) if not item.get("was_cancelled")]
         if not done:
             untouched.append(name)
             continue
+        if name in found and name in sizes:
+            raise ValueError(f"{path}: {name}: annotated in two tasks; delete one of them and export again.")
         newest = max(done, key=lambda item: str(item.get("updated_at") or item.get("created_at") or ""))
-        results = [item for item in newest.get("result") or [] if isinstance(item, dict) and item.get("type") == _KIND]
+        results = [item for item in _objects(newest, "result", path, name) if item.get("type") not in _NO_SHAPES]
         found[name] = tuple(_box(item, sizes.get(name), path, name) for item in results)
     return found, untouched
+
+
+def may_hold_tasks(path: Path) -> bool:
+    """Whether a JSON file is worth reading as tasks: a list of objects, or damaged, which reading it says."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return True
+    return isinstance(values, list) and all(isinstance(item, dict) for item in values)
+
+
+def _objects(holder: Mapping[str, Any], key: str, path: Path, name: str) -> list[dict[str, Any]]:
+    values = holder.get(key) or []
+    if not isinstance(values, list) or not all(isinstance(item, dict) for item in values):
+        raise ValueError(f"{path}: {name}: '{key}' is not a list of objects; export again from Label Studio, as JSON.")
+    return values
 
 
 def _task(picture: MinedPicture, image: str, version: str) -> dict[str, Any]:
@@ -99,24 +124,53 @@ def _result(number: int, item: PreLabel, size: tuple[int, int]) -> dict[str, Any
 
 def _picture_name(data: Mapping[str, Any], known: Mapping[str, Any]) -> str:
     """The file name that a task is about: as we wrote it, else the end of its address."""
-    if data.get("picture") in known:
-        return str(data["picture"])
+    if (own := data.get("picture")) and isinstance(own, str) and own in known:
+        return own
     address = unquote(next((str(data[key]) for key in ("image", "img") if data.get(key)), ""))
     name = address.replace("\\", "/").rpartition("/")[2].rpartition("?d=")[2]
     return name if name in known else _UPLOADED.sub("", name)
 
 
 def _box(item: Mapping[str, Any], size: tuple[int, int] | None, path: Path, name: str) -> NamedBox:
+    kind = str(item.get("type"))
+    if kind not in _BOX_OF:
+        raise ValueError(
+            f"{path}: {name}: what was drawn as '{kind}' is no box; draw a rectangle in its place, with {CONFIG_NAME} "
+            "as the labelling interface."
+        )
     try:
-        value = item["value"]
-        width, height = (float(item[key]) for key in ("original_width", "original_height")) if size is None else size
-        left, top = float(value["x"]) * width / 100, float(value["y"]) * height / 100
-        right, bottom = left + float(value["width"]) * width / 100, top + float(value["height"]) * height / 100
-        box = turned((left, top, right, bottom), float(value.get("rotation") or 0), (left, top))
-        classes = value[_KIND]
-        label = str(classes[0])
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise ValueError(f"{path}: {name}: a rectangle without x, y, width, height and one label ({error}).") from error
+        width, height = size or (float(item["original_width"]), float(item["original_height"]))
+        box = _BOX_OF[kind](item["value"], width / 100, height / 100)
+        label = str(item["value"][kind][0])
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+        raise ValueError(
+            f"{path}: {name}: a shape ({kind}) without {_NEEDS[kind]} and one label ({' '.join(str(error).split())})."
+        ) from error
     if fault := number_fault(box):
-        raise ValueError(f"{path}: {name}: a number of a rectangle {fault}.")
+        raise ValueError(f"{path}: {name}: a number of a shape ({kind}) {fault}.")
     return NamedBox(label, box)
+
+
+def _rectangle(value: Mapping[str, Any], across: float, down: float) -> Box:
+    left, top = float(value["x"]) * across, float(value["y"]) * down
+    right, bottom = left + float(value["width"]) * across, top + float(value["height"]) * down
+    return turned((left, top, right, bottom), float(value.get("rotation") or 0), (left, top))
+
+
+def _polygon(value: Mapping[str, Any], across: float, down: float) -> Box:
+    points = [(float(x) * across, float(y) * down) for x, y in value["points"]]
+    return box_around([x for x, _ in points], [y for _, y in points])
+
+
+def _ellipse(value: Mapping[str, Any], across: float, down: float) -> Box:
+    centre = float(value["x"]) * across, float(value["y"]) * down  # the documentation calls it a corner; it is none
+    radii = float(value["radiusX"]) * across, float(value["radiusY"]) * down
+    return around_ellipse(centre, radii, float(value.get("rotation") or 0))
+
+
+_BOX_OF: Mapping[str, Callable[[Mapping[str, Any], float, float], Box]] = {  # pixels for every percent, both ways
+    _KIND: _rectangle,
+    _POLYGON: _polygon,
+    _ELLIPSE: _ellipse,
+}
+_NEEDS = {_KIND: "x, y, width, height", _POLYGON: "points", _ELLIPSE: "x, y, radiusX, radiusY"}

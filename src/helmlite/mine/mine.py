@@ -13,13 +13,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helmlite.boxes import box_iou, clip_boxes
 from helmlite.data.duplicates import Fingerprint, fingerprint
+from helmlite.data.load import class_mapping
 from helmlite.data.roles import Class
 from helmlite.evaluate.diagnosis.error_kinds import group_of, head_groups
 from helmlite.evaluate.errors import MATCH_IOU
 from helmlite.mine.choose import Candidate, Chosen, PreLabel, choose
+from helmlite.mine.corners import Box
 from helmlite.mine.flicker import Flicker, flickers
 from helmlite.mine.reasons import REASONS, disagreements, look_alikes, low_confidence, plain_box
 from helmlite.mine.seen import Seen, Watcher, known_labels, look
@@ -59,6 +62,7 @@ class Mined:
     problems:    a line for each picture that could not be read
     remarks:     which reasons could not be looked for, and why
     interrupted: whether the user stopped it
+    offered:     classes of the set; None: those of the first detector
     """
 
     chosen: Chosen
@@ -68,11 +72,12 @@ class Mined:
     problems: tuple[str, ...]
     remarks: tuple[str, ...]
     interrupted: bool = False
+    offered: tuple[Class, ...] | None = None
 
     @property
     def classes(self) -> tuple[Class, ...]:
-        """Of the set: those of the first detector."""
-        return self.watchers[0].classes
+        """Of the set, which the person who labels can choose from."""
+        return self.watchers[0].classes if self.offered is None else self.offered
 
 
 def mine(
@@ -81,24 +86,29 @@ def mine(
     settings: MineSettings,
     known: Sequence[Fingerprint] = (),
     on_frame: Callable[[int], None] = lambda frames: None,
+    offered: Sequence[Class] | None = None,
 ) -> Mined:
     """The pictures of the source that are most worth labelling.
 
     watchers: one or two detectors; the first is the one that is to become better
     known:    looks of pictures that are labelled already: what shows the same is left out
     on_frame: told the number of frames after each
+    offered:  classes that the set is to have, for instance those of the user's own set; by default those of the first
+              detector.  What a detector reports of other classes is left out.
 
-    Raises ValueError for none or more than two detectors, for two without a common class, for a camera, which has no
-    second look to give, and where no frame at all could be read.
+    Raises ValueError for none or more than two detectors, for one without any class of the set, for a camera, which has
+    no second look to give, and where no frame at all could be read.
     """
     if not 1 <= len(watchers) <= 2:
         raise ValueError(f"Mining asks one or two detectors; got {len(watchers)}.")
-    for item in watchers[1:]:
-        if not known_labels(item, watchers[0].classes):
-            told = [", ".join(one.name for one in each.classes) for each in (watchers[0], item)]
+    classes = watchers[0].classes if offered is None else tuple(offered)
+    for item in watchers:
+        if not known_labels(item, classes):
+            told = [", ".join(one.name for one in each) for each in (item.classes, classes)]
+            whose = watchers[0].name if offered is None else "the set"
             raise ValueError(
-                f"{item.name} has no class of {watchers[0].name}: {told[1]} against {told[0]}; give --role, for "
-                "instance --role no_helmet=NAME."
+                f"{item.name} has no class of {whose}: {told[0]} against {told[1]}; give --role, for instance "
+                "--role no_helmet=NAME."
             )
     if source.kind == "camera":
         raise ValueError(f"{source.name}: record the camera first; mining reads pictures or a video file.")
@@ -109,13 +119,13 @@ def mine(
     frames = source.frames(problems.append)
     try:
         for frame in frames:
-            looked = look_at(frame, watchers)
+            looked = look_at(frame, watchers, classes)
             if source.kind != "video" or not window:  # nothing lies before the first frame
                 pool.add(looked.candidate)
             if source.kind == "video":
                 window.append(looked)
             if len(window) == 3:
-                pool.add(_in_between(window, watchers[0]))
+                pool.add(_in_between(window, watchers[0].name, classes))
                 window.pop(0)
             count += 1
             on_frame(count)
@@ -130,8 +140,16 @@ def mine(
     if not count and not interrupted:
         raise ValueError(f"No frame of {source.name} could be read. {' '.join(problems)}")
     chosen = choose(pool.kept(), settings.count, known)
-    remarks = _remarks(source, watchers)
-    return Mined(chosen, tuple(watchers), count, pool.of_interest, tuple(problems), remarks, interrupted)
+    return Mined(
+        chosen=chosen,
+        watchers=tuple(watchers),
+        frames=count,
+        of_interest=pool.of_interest,
+        problems=tuple(problems),
+        remarks=_remarks(source, watchers, classes),
+        interrupted=interrupted,
+        offered=classes,
+    )
 
 
 @dataclass(frozen=True)
@@ -142,13 +160,12 @@ class Looked:
     seen: Seen
 
 
-def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
-    """What one frame alone gives: its spots, its pre-labels, its look."""
-    classes = watchers[0].classes
+def look_at(frame: Frame, watchers: Sequence[Watcher], classes: Sequence[Class]) -> Looked:
+    """What one frame alone gives: its spots, its pre-labels, its look.  classes: of the set"""
     seen = [look(watcher, frame.image, classes) for watcher in watchers]
     spots = [spot for item, watcher in zip(seen, watchers) for spot in low_confidence(item, watcher.name, classes)]
     if len(watchers) == 2:
-        both = shared_labels(watchers)
+        both = shared_labels(watchers, classes)
         first, second = (item.chosen(np.isin(item.found.labels, both)) for item in seen)
         spots += disagreements(first, second, [item.name for item in watchers], classes)
     if any(item.knows_carriers for item in watchers):
@@ -173,9 +190,8 @@ def look_at(frame: Frame, watchers: Sequence[Watcher]) -> Looked:
     )
 
 
-def shared_labels(watchers: Sequence[Watcher]) -> tuple[int, ...]:
+def shared_labels(watchers: Sequence[Watcher], classes: Sequence[Class]) -> tuple[int, ...]:
     """Classes of the set that every detector has a word for: one that knows no bare heads does not deny them."""
-    classes = watchers[0].classes
     groups = [[group_of(label, head_groups(classes)) for label in known_labels(item, classes)] for item in watchers]
     return tuple(label for label in range(len(classes)) if all(any(label in group for group in own) for own in groups))
 
@@ -186,7 +202,7 @@ def pre_labels(
     """What the detectors report, each thing once: where two report it, the class and the box of the surer one.
 
     Boxes mean the same thing where they overlap by 0.5 and are both heads, or are both of one class.  `by` names the
-    detectors that give it this class.
+    detectors that give it this class.  What is narrower than a pixel at the edge is left out: no person could see it.
     size: width and height of the picture, in pixels, at whose edge boxes are cut
     """
     shown = [item.reported() for item in seen]
@@ -203,22 +219,30 @@ def pre_labels(
         # no detector reports a thing twice
         twins = (best for best, own in merged.items() if same_thing[at, best] and number[at] not in number[own])
         merged.setdefault(next(twins, at), []).append(at)
+    cut = {best: _cut(boxes[best], size) for best in merged}
     return tuple(
         PreLabel(
             class_name=classes[labels[best]].name,
-            box_xyxy=plain_box(clip_boxes(boxes[best][None], *size)[0]),
+            box_xyxy=place,
             score=float(scores[best]),
             by=tuple(names[item] for item in sorted({int(number[at]) for at in own if meanings[at] == meanings[best]})),
         )
         for best, own in merged.items()
+        if (place := cut[best]) is not None
     )
 
 
-def _in_between(window: Sequence[Looked], watcher: Watcher) -> Candidate:
-    """The middle one of three frames, with what the frames around tell of it."""
+def _cut(box: NDArray[np.floating], size: tuple[int, int]) -> Box | None:
+    """The part of a box that lies in a picture of this width and height; None where it is narrower than a pixel."""
+    left, top, right, bottom = plain_box(clip_boxes(box[None], *size)[0])
+    return (left, top, right, bottom) if min(right - left, bottom - top) >= 1 else None
+
+
+def _in_between(window: Sequence[Looked], name: str, classes: Sequence[Class]) -> Candidate:
+    """The middle one of three frames, with what the frames around tell of it.  name: of the first detector"""
     before, middle, after = window
-    found = flickers(before.seen, middle.seen, after.seen, watcher.name, watcher.classes)
-    return _with_flickers(middle.candidate, found, watcher.classes)
+    found = flickers(before.seen, middle.seen, after.seen, name, classes)
+    return _with_flickers(middle.candidate, found, classes)
 
 
 def _with_flickers(candidate: Candidate, found: Sequence[Flicker], classes: Sequence[Class]) -> Candidate:
@@ -227,23 +251,29 @@ def _with_flickers(candidate: Candidate, found: Sequence[Flicker], classes: Sequ
     lost = []
     for item in found:
         box = np.array([item.spot.box_xyxy], np.float32)
-        if item.is_lost and box_iou(box, suggested)[0].max(initial=0.0) < MATCH_IOU:
-            cut = plain_box(clip_boxes(box, *candidate.size)[0])
+        cut = _cut(box[0], candidate.size)
+        if item.is_lost and cut and box_iou(box, suggested)[0].max(initial=0.0) < MATCH_IOU:
             lost.append(PreLabel(classes[item.label].name, cut, None, (BY_FRAMES_AROUND,)))
     spots = (*candidate.spots, *(item.spot for item in found))
     return replace(candidate, spots=spots, labels=(*candidate.labels, *lost))
 
 
-def _remarks(source: Source, watchers: Sequence[Watcher]) -> tuple[str, ...]:
+def _remarks(source: Source, watchers: Sequence[Watcher], classes: Sequence[Class]) -> tuple[str, ...]:
     told = []
+    first = watchers[0]
+    understood = class_mapping(first.classes, classes)
+    lost = [item.name for label, item in enumerate(first.classes) if label not in understood]
+    if lost:
+        told.append(f"the set has no class for {', '.join(lost)} of {first.name}: what it reports of them is left out")
     if len(watchers) == 1:
         told.append(NO_SECOND)
     else:
-        heads = [label for group in head_groups(watchers[0].classes) for label in group]
-        missing = [watchers[0].classes[label].name for label in heads if label not in shared_labels(watchers)]
-        if missing:
-            names = ", ".join(missing)
-            told.append(f"{watchers[1].name} does not know {names}: disagreement about it was not looked for")
+        heads = [label for group in head_groups(classes) for label in group]
+        for item in watchers:
+            missing = [classes[label].name for label in heads if label not in shared_labels([item], classes)]
+            if missing:
+                names = ", ".join(missing)
+                told.append(f"{item.name} does not know {names}: disagreement about it was not looked for")
     if source.kind != "video":
         told.append(NO_VIDEO)
     if not any(item.knows_carriers for item in watchers):

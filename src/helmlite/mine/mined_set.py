@@ -34,6 +34,7 @@ from helmlite.mine.label_studio import write_label_studio
 from helmlite.mine.mine import Mined
 from helmlite.mine.reasons import Spot
 from helmlite.runtime.sources import Source, open_source
+from helmlite.spreadsheet import spreadsheet_text
 
 TOOLS = ("yolo", "cvat", "label-studio")
 MINED_NAME, TABLE_NAME = "mined.json", "mined.csv"
@@ -249,12 +250,14 @@ def _table(described: MinedSet) -> str:
     writer.writerow(_COLUMNS)
     for picture in described.pictures:
         reasons = "; ".join(f"{reason} {worth:.3f}" for reason, worth in picture.reasons.items())
-        start = [picture.picture, picture.chosen_for, f"{picture.score:.4f}", reasons]
-        says = "; ".join(item.says for item in picture.spots)
+        name, chosen_for, reasons = map(spreadsheet_text, (picture.picture, picture.chosen_for, reasons))
+        start = [name, chosen_for, f"{picture.score:.4f}", reasons]
+        says = spreadsheet_text("; ".join(item.says for item in picture.spots))
         for item in picture.labels:
             score = "" if item.score is None else f"{item.score:.4f}"
             place = [f"{value:.1f}" for value in item.box_xyxy]
-            writer.writerow([*start, item.class_name, score, *place, " + ".join(item.by), says])
+            class_name, by = spreadsheet_text(item.class_name), spreadsheet_text(" + ".join(item.by))
+            writer.writerow([*start, class_name, score, *place, by, says])
         if not picture.labels:
             writer.writerow([*start, *[""] * 7, says])
     return text.getvalue()

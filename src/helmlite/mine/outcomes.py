@@ -5,6 +5,9 @@
     hard positive    added by the person, given another class, or kept although that detector does not report it
 
 A box that was moved so far that it overlaps its suggestion by less than 0.5 counts as one taken away and one added.
+
+A box that nobody has looked at cannot be told from one that was found right: a suggestion that only the second detector
+or the frames around reported is a hard positive in either case.  `is_as_suggested` says which pictures that concerns.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from helmlite.runtime.agreement import compare
 
 CONFIRMED, HARD_NEGATIVE, HARD_POSITIVE = "confirmed", "hard negative", "hard positive"
 KINDS = (HARD_NEGATIVE, HARD_POSITIVE, CONFIRMED)
+_SAME_PX = 0.5  # formats round: CVAT to hundredths of a pixel, YOLO to millionths of a picture
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,24 @@ def decide(
         says = f"{now.class_name} confirmed" + ("" if knew else f", which {name} does not report")
         outcomes.append(Outcome(picture, kind, now.class_name, one.class_name, now.box_xyxy, one.score, one.by, says))
     return tuple(sorted(outcomes, key=lambda item: KINDS.index(item.kind)))
+
+
+def is_as_suggested(suggestions: Sequence[PreLabel], corrected: Sequence[NamedBox]) -> bool:
+    """Whether the labels of a picture are the suggestions, box for box: of the same class, no side moved by more than
+    half a pixel.  Then it was right, or nobody has looked at it: no format says which.
+    """
+    left = list(corrected)
+    for one in suggestions:
+        same = [item for item in left if item.class_name == one.class_name and _moved(item, one) <= _SAME_PX]
+        if not same:
+            return False
+        left.remove(min(same, key=lambda item: _moved(item, one)))
+    return not left
+
+
+def _moved(box: NamedBox, suggestion: PreLabel) -> float:
+    """By how many pixels the side of a box that was moved most was moved."""
+    return max(abs(now - before) for now, before in zip(box.box_xyxy, suggestion.box_xyxy, strict=True))
 
 
 def with_more(classes: Sequence[Class], names: Sequence[str]) -> tuple[Class, ...]:

@@ -34,7 +34,8 @@ from helmlite.files import check_new_folder, new_folder, write_whole
 from helmlite.mine.corners import NamedBox
 from helmlite.mine.corrected import Corrected
 from helmlite.mine.mined_set import IMAGES, LABELS, MinedPicture, MinedSet
-from helmlite.mine.outcomes import CONFIRMED, KINDS, Outcome, decide, with_more
+from helmlite.mine.outcomes import CONFIRMED, KINDS, Outcome, decide, is_as_suggested, with_more
+from helmlite.spreadsheet import spreadsheet_text
 
 WEIGHTS_NAME, OUTCOMES_NAME = "weights.csv", "outcomes"
 HARD_WEIGHT = 3.0
@@ -46,11 +47,15 @@ class TakenBack:
     """What was made of the corrections.
 
     pictures: in the new set;  hard: those of them that weigh `weight`, since something was wrong in them
+    unchanged: pictures whose labels are exactly as suggested: right, or opened by nobody, which no format tells apart
+    not_asked: classes of the user's own set that could not be given to a box, as the mined set does not have them
     not_seen: mined pictures that nobody has looked at, left out;  unknown: pictures that were not mined, left out
     """
 
     pictures: int
     hard: int
+    unchanged: int
+    not_asked: tuple[str, ...]
     weight: float
     outcomes: tuple[Outcome, ...]
     not_seen: tuple[str, ...]
@@ -63,13 +68,18 @@ class TakenBack:
 
     def remarks(self) -> tuple[str, ...]:
         """What the user must know, one sentence each."""
-        told = []
+        told = [f"{self.unchanged} of {self.pictures} pictures came back exactly as suggested."]
+        if self.unchanged == self.pictures:
+            told.append("No label differs from what was suggested: is this the corrected set?")
+        if self.not_asked:
+            told.append(
+                f"Nobody was asked for {', '.join(self.not_asked)}: where the corrected pictures show any, training "
+                "takes it for background. `helmlite mine --classes-of DATA` offers every class of your set."
+            )
         if self.not_seen:
             told.append(f"{len(self.not_seen)} mined pictures have not come back; they are left out.")
         if self.unknown:
             told.append(f"{len(self.unknown)} pictures were not mined ({self.unknown[0]} ...); they are left out.")
-        if not self.hard:
-            told.append("No label differs from what was suggested: is this the corrected set?")
         return tuple(told)
 
 
@@ -95,7 +105,7 @@ def take_back(
     files = _own_files(own)
     said = [box.class_name for boxes in corrected.boxes.values() for box in boxes]
     classes = with_more(mined.classes, said)
-    target = with_roles(files[0].names) if files else classes
+    target = _classes_of(files[0], mined) if files else classes
     label_of = _labels(classes, target, said, own)
     first = mined.detectors[0].name
     pictures = [item for item in mined.pictures if item.picture in corrected.boxes]
@@ -103,6 +113,8 @@ def take_back(
         item.picture: decide(item.picture, item.labels, corrected.boxes[item.picture], mined.classes, first)
         for item in pictures
     }
+    unchanged = [item for item in pictures if is_as_suggested(item.labels, corrected.boxes[item.picture])]
+    asked = class_mapping(target, classes)
     hard = [name for name, own_outcomes in outcomes.items() if any(one.kind != CONFIRMED for one in own_outcomes)]
     with new_folder(out) as folder:
         _write_pictures(folder, mined_folder, pictures, corrected.boxes, label_of)
@@ -112,6 +124,8 @@ def take_back(
         taken = TakenBack(
             pictures=len(pictures),
             hard=len(hard),
+            unchanged=len(unchanged),
+            not_asked=tuple(item.name for label, item in enumerate(target) if label not in asked),
             weight=weight,
             outcomes=tuple(one for item in pictures for one in outcomes[item.picture]),
             not_seen=corrected.not_seen,
@@ -134,6 +148,12 @@ def _own_files(own: Path | None) -> tuple[SplitFiles, ...]:
         )
     names = [name for name in splits_of(own) if name != "train"]
     return tuple(open_split(own, name) for name in ("train", *names))
+
+
+def _classes_of(files: SplitFiles, mined: MinedSet) -> tuple[Class, ...]:
+    """Classes of the user's own set; with the roles that `mine` was given where the mined set has the same ones."""
+    same = files.names == tuple(item.name for item in mined.classes)
+    return mined.classes if same else with_roles(files.names)
 
 
 def _labels(classes: Sequence[Class], target: Sequence[Class], said: Sequence[str], own: Path | None) -> dict[str, int]:
@@ -197,6 +217,10 @@ def _table(outcomes: Sequence[Outcome]) -> str:
     writer.writerow(_COLUMNS)
     for item in outcomes:
         score = "" if item.score is None else f"{item.score:.4f}"
-        said = [item.picture, item.kind, item.class_name, item.suggested, score, " + ".join(item.by)]
-        writer.writerow([*said, *(f"{value:.1f}" for value in item.box_xyxy), item.says])
+        picture, kind, class_name, suggested, by, says = (
+            spreadsheet_text(text or "")
+            for text in (item.picture, item.kind, item.class_name, item.suggested, " + ".join(item.by), item.says)
+        )
+        place = [f"{value:.1f}" for value in item.box_xyxy]
+        writer.writerow([picture, kind, class_name, suggested, score, by, *place, says])
     return text.getvalue()

@@ -157,6 +157,17 @@ def test_the_list_as_csv_and_as_json(picture: Path, tmp_path: Path) -> None:
         write_label_mistakes(mistakes, tmp_path / "list.txt")
 
 
+def test_a_name_in_the_list_is_no_formula(picture: Path, tmp_path: Path) -> None:
+    classes = with_roles(["=1+1", "no_helmet"], {"=1+1": "helmet"})
+    data = dataset_of([_sample(picture, [FIRST], [1])], classes)
+    mistakes = find_label_mistakes([Predictions((_found((FIRST, 0.9, 0)),), (0,))], data)
+    odd = replace(mistakes.candidates[0], picture="-a.png", box_xyxy=(-1.0, 0.0, 5.0, 5.0))
+    write_label_mistakes(replace(mistakes, candidates=(odd,)), tmp_path / "list.csv")
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "list.csv").read_text(encoding="utf-8")))
+    assert (row["picture"], row["suggested"], row["left"]) == ("'-a.png", "'=1+1", "-1.0")
+    assert row["says"][:1] not in "=+-@"
+
+
 def test_an_empty_list_is_a_file_too(picture: Path, tmp_path: Path) -> None:
     mistakes = _run(picture, [], [], no_detections())
     write_label_mistakes(mistakes, tmp_path / "none.csv")

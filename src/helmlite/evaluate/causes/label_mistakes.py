@@ -49,6 +49,7 @@ from helmlite.evaluate.plain import to_plain
 from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.evaluate.statistics.risks import FEWEST_HEADS
 from helmlite.files import write_whole
+from helmlite.spreadsheet import spreadsheet_text
 
 MISSING, WRONG_CLASS, GHOST = "missing", "wrong class", "ghost"
 LEAST_SURE = 0.3
@@ -194,8 +195,11 @@ def _as_csv(mistakes: LabelMistakes) -> str:
     for item in mistakes.candidates:
         place = [f"{value:.1f}" for value in item.box_xyxy]
         scores = ["" if score is None else f"{score:.4f}" for score in item.scores]
-        said = [item.kind, f"{item.sure:.4f}", item.labelled, item.suggested, *place, item.box, item.says]
-        writer.writerow([item.picture, *said, *scores])
+        picture, kind, labelled, suggested, says = (
+            spreadsheet_text(text or "") for text in (item.picture, item.kind, item.labelled, item.suggested, item.says)
+        )
+        said = [kind, f"{item.sure:.4f}", labelled, suggested, *place, item.box, says]
+        writer.writerow([picture, *said, *scores])
     return text.getvalue()
 
 
