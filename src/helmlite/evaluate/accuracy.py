@@ -104,7 +104,7 @@ class StoredPredictions:
         if len(indices) + len(self.predictions.skipped) != len(dataset) or any(i >= len(dataset) for i in indices):
             return False
         others = set(range(len(dataset))) - set(indices)
-        return self.sha256 == _sha256(self.predictions, dataset) and not any(_is_readable(dataset, i) for i in others)
+        return self.sha256 == _sha256(self.predictions, dataset) and not any(is_readable(dataset, i) for i in others)
 
 
 @dataclass(frozen=True)
@@ -157,6 +157,15 @@ def predict_all(predict: Predictor, dataset: Dataset, progress: Progress | None 
     if not indices:
         raise ValueError(f"None of the {len(dataset)} pictures can be read; the first: {skipped[0].reason}")
     return Predictions(tuple(detections), tuple(indices), tuple(skipped))
+
+
+def is_readable(dataset: Dataset, index: int) -> bool:
+    """Whether this picture can be looked at: its file and its labels."""
+    try:
+        dataset[index].read_image()
+    except ValueError:
+        return False
+    return True
 
 
 def measure_accuracy(predictions: Predictions, dataset: Dataset) -> Accuracy:
@@ -349,14 +358,6 @@ def read_predictions(path: Path) -> StoredPredictions:
 def _sha256(predictions: Predictions, dataset: Dataset) -> str:
     """Of the pictures that were looked at, with their labels and the classes."""
     return dataset.subset(list(predictions.indices)).sha256()
-
-
-def _is_readable(dataset: Dataset, index: int) -> bool:
-    try:
-        dataset[index].read_image()
-    except ValueError:
-        return False
-    return True
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:
