@@ -217,7 +217,8 @@ def test_an_unknown_layout_shows_the_shapes_and_how_to_declare_it(  # type: igno
     for words in (("eval", file, "--classes", "helmet,x"), ("compare", bundle, f"{file},classes=helmet+x")):
         code, _, error = run(*words, "--data", data)
         assert code == 2 and error.count("\n") == 1
-        assert "declare it with --layout helmlite|ultralytics|end2end. Its outputs are found (1, 3, 1, 1)." in error
+        assert "declare it with --layout helmlite|ultralytics|end2end|yolox|yolox-decoded. Its outputs are" in error
+        assert "found (1, 3, 1, 1)." in error
     code, _, error = run("eval", file, "--classes", "helmet,x", "--layout", "ultralytics", "--data", data)
     assert code == 2 and "does not fit --layout ultralytics with 2 classes" in error and "(1, 3, 1, 1)" in error
 

@@ -40,7 +40,10 @@ def evaluate_model(
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names of a foreign .onnx, in order: a,b,c.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end.")
+        str | None,
+        typer.Option(
+            help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end, yolox, yolox-decoded.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
     robustness: Annotated[
