@@ -125,6 +125,29 @@ def test_what_fills_a_hole_is_looked_up_in_its_turn_and_stays_where_it_is_not_kn
     assert found.translate("magic") == ("magic", ("magic",), False)
 
 
+@pytest.mark.parametrize("name", ["small", "dark", "none", "background", "size small", "the best", "labelled"])
+def test_a_name_that_is_a_word_of_ours_stays(name: str) -> None:
+    sentences = {
+        f"{name}: exported to ONNX for this evaluation.": f"{name}：为本次评测导出为 ONNX。",
+        f"'rider' is left out: {name} has no such class.": f"不计入“rider”：{name} 没有这一类别。",
+        f"'{name}' is left out: tiny has no such class.": f"不计入“{name}”：tiny 没有这一类别。",
+        f"home: '{name}' is left out: tiny, {name} has no such class.": (
+            f"home：不计入“{name}”：tiny, {name} 没有这一类别。"
+        ),
+        f"trained on {name}": f"训练于 {name}",
+        f"class {name}": f"类别 {name}",
+        f"on a head that is labelled {name}": f"位于标注为 {name} 的头部上",
+    }
+    for english, chinese in sentences.items():
+        assert CATALOGUE.translate(english).text == chinese
+    two = f"{name}: exported to ONNX for this evaluation. helmlite compare: {name}"
+    assert CATALOGUE.translate(two).text == f"{name}：为本次评测导出为 ONNX。helmlite compare：{name}"
+    assert (
+        CATALOGUE.translate(f"What it loses on {name} is unknown: no model here was trained on it").text.count(name)
+        == 1
+    )
+
+
 def test_sentences_and_lists_are_taken_apart() -> None:
     catalogue = Catalogue(
         {"a head": "头部", "on {name}": "位于 {name} 上", "small ({n_px}, near: {n_near})": "小（{n_px}，{n_near}）"}
