@@ -40,6 +40,7 @@ from helmlite.evaluate.pages.gallery import (
 from helmlite.evaluate.pages.html import FOOTER, document, named
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.translate import Catalogue, in_chinese, untranslated
+from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.report import Curve, RunReport
 from helmlite.evaluate.robustness import WorsePredictions, all_cases
 from helmlite.evaluate.statistics.resolution import Resolution
@@ -311,6 +312,31 @@ def test_a_full_page_of_a_comparison_has_no_english_left(in_bad_conditions: Comp
     first, second = in_bad_conditions.models
     three = replace(in_bad_conditions, models=(first, second, second), differences=in_bad_conditions.differences * 2)
     assert "个模型与 first 对比：证实 mAP50-95 更低的" in in_chinese(comparison_page(three))
+
+
+@pytest.mark.parametrize("names", [("small", "dark"), ("none", "background")])
+def test_a_page_of_models_that_are_called_like_words_keeps_their_names(
+    in_bad_conditions: Comparison, names: tuple[str, str]
+) -> None:
+    """The page of models with names that mean nothing, with the same number of letters, is the same but for them."""
+
+    def page(first: str, second: str) -> str:
+        def called(value: object) -> object:
+            if isinstance(value, list):
+                return [called(item) for item in value]
+            if isinstance(value, dict):
+                return {key: called(item) for key, item in value.items()}
+            if isinstance(value, str):
+                return re.sub(r"\bfirst\b", first, value.replace(SIDES[1], second))
+            return value
+
+        return in_chinese(comparison_page(from_plain(Comparison, called(to_plain(in_bad_conditions))), ()))
+
+    meaningless = tuple(letter * len(name) for letter, name in zip("QZ", names))
+    expected = page(*meaningless)
+    for name, other in zip(names, meaningless):
+        expected = expected.replace(other, name)
+    assert page(*names) == expected
 
 
 def test_what_the_gate_says() -> None:
