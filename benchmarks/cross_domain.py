@@ -14,9 +14,10 @@ from pathlib import Path
 
 from common import commit
 
-from helmlite.cli.cross_domain import measured_matrix
 from helmlite.evaluate.cross_domain_files import write_cross_domain
 from helmlite.evaluate.pages.markdown import cross_domain_markdown
+from helmlite.models.matrix import cross_domain_models
+from helmlite.models.wanted import typed_again
 
 
 def main() -> int:
@@ -29,7 +30,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    found = measured_matrix(given.models, given.data, given.split, given.runtime, limit=given.limit, seed=given.seed)
+    command = typed_again("python benchmarks/cross_domain.py", sys.argv[1:])
+    found = cross_domain_models(
+        given.models, given.data, given.split, given.runtime, limit=given.limit, seed=given.seed, command=command
+    )
     found = replace(found, versions={**found.versions, "commit": commit()})
     if given.out is not None:
         write_cross_domain(found, given.out)

@@ -14,7 +14,8 @@ helmlite.evaluate.statistics.intervals.
 drawn (to MOST_TO_DRAW) and judged.
 
 A slice of sets is a file in the folder, and what is there is not made again: an interrupted run goes on.  A set is
-drawn from (seed, likeness, pictures, number), so that slices can be made in any order.
+drawn from (seed, likeness, pictures, scene size, number), so that slices can be made in any order.  One folder holds
+one number of resamples for each scene size and seed, and a slice the checks that it was made with: others are refused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -75,8 +77,21 @@ class Truth:
     standard_errors: dict[str, float]
 
 
+class OtherSettingsError(ValueError):
+    """A folder holds slices that were made with other settings."""
+
+
 def main() -> int:
     arguments = _arguments()
+    try:
+        return run(arguments)
+    except OtherSettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """What the command line asks for.  Raises OtherSettingsError."""
     arguments.folder.mkdir(parents=True, exist_ok=True)
     if arguments.speed:
         print(speed(arguments.resamples))
@@ -88,6 +103,7 @@ def main() -> int:
                 print("\n".join(decided_table(arguments, name, truths, pictures)), flush=True)
         return 0
     if not arguments.table:
+        _check_resamples(arguments.folder, arguments.scene_size, arguments.seed, arguments.resamples)
         for name in arguments.likeness:
             truths = _kept_truths(arguments.folder, name, arguments.seed)
             for pictures in arguments.pictures:
@@ -202,7 +218,9 @@ def _kept_truths(folder: Path, name: str, seed: int) -> list[Truth]:
 def _simulate(arguments: argparse.Namespace, name: str, truths: Sequence[Truth], pictures: int) -> None:
     for start in range(0, arguments.sets, _SLICE):
         path = arguments.folder / f"{_setting(name, pictures, arguments.scene_size, arguments.seed)}-{start}.json"
-        if path.is_file():
+        known = _known_sets(path, arguments.checks)
+        stop = min(start + _SLICE, arguments.sets)
+        if start + len(known) >= stop:
             continue
         losses = [item.loss for item in truths]
         rows = [
@@ -215,10 +233,36 @@ def _simulate(arguments: argparse.Namespace, name: str, truths: Sequence[Truth],
                 arguments.scene_size,
                 arguments.checks,
             )
-            for number in range(start, min(start + _SLICE, arguments.sets))
+            for number in range(start + len(known), stop)
         ]
-        write_whole(path, json.dumps({"commit": commit(), "resamples": arguments.resamples, "sets": rows}))
+        values = {"commit": commit(), "resamples": arguments.resamples, "checks": sorted(arguments.checks)}
+        write_whole(path, json.dumps({**values, "sets": [*known, *rows]}))
         print(path.name, flush=True)
+
+
+def _known_sets(path: Path, checks: Sequence[str]) -> list[Any]:
+    """The sets of a slice that is there, so far.  Raises OtherSettingsError where other checks were made."""
+    if not path.is_file():
+        return []
+    sets: list[Any] = json.loads(path.read_text())["sets"]
+    made = sorted(check for check in MARGINS if check in sets[0][0])
+    if made != sorted(checks):
+        raise OtherSettingsError(f"{path} was made with --checks {' '.join(made)}; give the same, or another folder.")
+    return sets
+
+
+def _check_resamples(folder: Path, scene_size: int, seed: int, resamples: int | None = None) -> None:
+    """Raises OtherSettingsError where slices differ in their number of resamples, or from the one asked for."""
+    found = {json.loads(path.read_text())["resamples"] for path in _slices(folder, scene_size, seed)}
+    if len(found) > 1 or (resamples is not None and found - {resamples}):
+        made = " and ".join(str(item) for item in sorted(found))
+        raise OtherSettingsError(
+            f"{folder}: its slices were made with --resamples {made}; give the same, or another folder."
+        )
+
+
+def _slices(folder: Path, scene_size: int, seed: int) -> list[Path]:
+    return sorted(folder.glob(f"*-n*-g{scene_size}-s{seed}-*.json"))
 
 
 def speed(resamples: int, pictures: int = 1000) -> str:
@@ -284,7 +328,11 @@ def _verdict(losses: Floats, margin: float) -> str:
 
 
 def table(folder: Path, scene_size: int, seed: int) -> list[str]:
-    """What was simulated so far, as Markdown, and the same as summary.json in the folder."""
+    """What was simulated so far, as Markdown, and the same as summary.json in the folder.
+
+    Raises OtherSettingsError where slices of other settings were mixed.
+    """
+    _check_resamples(folder, scene_size, seed)
     lines, summary = [], []
     for name in LIKENESS:
         if not (folder / f"truth-{_plain(name)}-s{seed}.json").is_file():
@@ -312,7 +360,7 @@ def table(folder: Path, scene_size: int, seed: int) -> list[str]:
 
 def _origin(folder: Path, scene_size: int, seed: int) -> str:
     """Commits that the slices were made at, and with how many resamples."""
-    slices = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*-g{scene_size}-s{seed}-*.json"))]
+    slices = [json.loads(path.read_text()) for path in _slices(folder, scene_size, seed)]
     commits, resamples = (sorted({str(item[key]) for item in slices}) for key in ("commit", "resamples"))
     return f"commit {' and '.join(commits)}, {' and '.join(resamples)} resamples"
 

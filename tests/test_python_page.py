@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -23,7 +24,7 @@ _PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = _PAGE.read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert len(blocks) == text.count("```python") == 5
+    assert len(blocks) == text.count("```python") == 6
     detector = load_detector(str(Path(helmlite.__file__).parent / "weights" / "tiny-scenes"))
     data = write_scenes(tmp_path, train=12, val=8, test=8, seed=0)
     train = match_classes(load_dataset(data, "train"), detector.classes)
@@ -33,9 +34,11 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block.replace('"best.pt"', '"best"'), str(_PAGE), "exec"), names)
+        exec(compile(block.replace('"best.pt', '"best'), str(_PAGE), "exec"), names)
     assert (tmp_path / "versus" / "comparison.zh-CN.html").is_file()
     assert (tmp_path / "label-mistakes.csv").is_file()
+    matrix = json.loads((tmp_path / "matrix" / "cross-domain.json").read_text("utf-8"))
+    assert [item["name"] for item in matrix["models"]] == ["ours", "small"] and matrix["commands"] == []
     verdict, thresholds = names["verdict"], names["thresholds"]
     assert verdict.verdict == "undecided" and "on 8 independent pictures" in " ".join(verdict.says)  # type: ignore[attr-defined]
     assert "5" in thresholds.rule and len(thresholds.by_class) == 2  # type: ignore[attr-defined]

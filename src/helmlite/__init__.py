@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare_models", "load_detector", "open_model"]
+__all__ = ["__version__", "compare_models", "cross_domain_models", "load_detector", "open_model"]
 _FROM = {
     "compare_models": "helmlite.models.compared",
+    "cross_domain_models": "helmlite.models.matrix",
     "load_detector": "helmlite.compress.load",
     "open_model": "helmlite.models.opened",
 }

@@ -81,6 +81,7 @@ def test_it_refuses_in_one_line(run, bundle: Path, model: Path, data: Path, tmp_
         ((bundle, f"{bare},input_size=64,input_size=64"), "'input_size' is given twice"),
         ((bundle, f"{bare},name="), "'name' has no value"),
         ((bundle, bare, "--thresholds", "luck"), "'luck' is no rule for thresholds"),
+        ((bundle, bare, "--rounds", 3), "--rounds 3 is for timing: give --time too"),
         ((bundle, bare, "--split", "nowhere"), "no split 'nowhere'"),
         ((bundle, bare, "--out", tmp_path / "mine"), "holds other things (diary.txt)"),
         ((bundle, bare, "--out", bundle / "new"), "give --out a folder outside of it"),
@@ -94,6 +95,23 @@ def test_it_refuses_in_one_line(run, bundle: Path, model: Path, data: Path, tmp_
         assert (code, len(lines)) == (2, 1), (words, error)
         assert message in lines[0]
     assert not (bundle / "new").exists() and (tmp_path / "mine" / "diary.txt").is_file()
+
+
+def test_what_cannot_be_timed_is_refused_before_any_picture_is_looked_at(  # type: ignore[no-untyped-def]
+    run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from helmlite.compress.checkpoint import save_checkpoint
+    from helmlite.data.roles import with_roles
+    from helmlite.detector.tiny import new_tiny
+
+    def never(*_: object) -> None:
+        raise AssertionError("a picture was looked at")
+
+    for name in ("a", "b"):
+        save_checkpoint(new_tiny(with_roles(["helmet", "no helmet"]), input_size=64, seed=1), tmp_path / name, {})
+    monkeypatch.setattr("helmlite.models.look.predict_all", never)
+    code, _, error = run("compare", tmp_path / "a", tmp_path / "b", "--data", data, "--time")
+    assert code == 2 and "--time is for bundles and .onnx files" in " ".join(error.split())
 
 
 def _coarse(seed: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -153,6 +171,28 @@ def test_a_model_tested_on_what_it_learned_from(run, bundle: Path, model: Path, 
     assert json.loads((tmp_path / "out.json").read_text("utf-8"))["own_pictures"][0]["split"] == "train"
 
 
+def test_the_record_of_finetune_counts_in_the_classes_of_its_detector(  # type: ignore[no-untyped-def]
+    run, bundle: Path, model: Path, leaking: Path
+) -> None:
+    from dataclasses import replace
+
+    from helmlite.data.load import load_dataset, match_classes
+    from helmlite.runtime.bundle import read_manifest, write_manifest
+
+    learned = load_dataset(leaking, "train")
+    manifest = read_manifest(bundle)
+    sha256 = match_classes(learned, manifest.classes).sha256()
+    assert sha256 != learned.sha256()
+    write_manifest(bundle, replace(manifest, provenance={"data_sha256": sha256}))
+    (leaking.parent / "images" / "train" / "9.png").write_bytes(b"broken")
+    (leaking.parent / "labels" / "train" / "9.txt").write_text("")
+    bare = f"{model},classes=helmet+未戴头盔,name=bare file"
+    for words in (("eval", bundle), ("compare", bundle, bare), ("cross-domain", f"{bundle},name=toy", bare)):
+        for limit in ((), ("--limit", 2)):
+            code, shown, _ = run(*words, "--data", leaking, "--split", "train", *limit)
+            assert code == 0 and "learned from these very pictures" in " ".join(shown.split()), (words, limit, shown)
+
+
 def test_a_train_split_that_is_gone_is_no_error(run, bundle: Path, data: Path) -> None:  # type: ignore[no-untyped-def]
     data.write_text(data.read_text("utf-8") + "train: images/gone\n", encoding="utf-8")
     code, shown, _ = run("eval", bundle, "--data", data)
@@ -177,7 +217,8 @@ def test_an_unknown_layout_shows_the_shapes_and_how_to_declare_it(  # type: igno
     for words in (("eval", file, "--classes", "helmet,x"), ("compare", bundle, f"{file},classes=helmet+x")):
         code, _, error = run(*words, "--data", data)
         assert code == 2 and error.count("\n") == 1
-        assert "declare it with --layout helmlite|ultralytics|end2end. Its outputs are found (1, 3, 1, 1)." in error
+        assert "declare it with --layout helmlite|ultralytics|end2end|yolox|yolox-decoded. Its outputs are" in error
+        assert "found (1, 3, 1, 1)." in error
     code, _, error = run("eval", file, "--classes", "helmet,x", "--layout", "ultralytics", "--data", data)
     assert code == 2 and "does not fit --layout ultralytics with 2 classes" in error and "(1, 3, 1, 1)" in error
 

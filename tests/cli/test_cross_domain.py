@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+import helmlite
 from helmlite.data.load import load_dataset
 from helmlite.runtime.bundle import read_manifest, write_manifest
 
@@ -66,6 +67,30 @@ def test_a_bundle_knows_what_it_was_trained_on(run: Run, bundle: Path, other: Pa
     assert "other (its own record)" in shown.replace("\n", "")
     code, shown, _ = run("cross-domain", bundle, "--data", data, "--threads", 1)
     assert code == 0 and "what it was trained on is not known" in shown, "its record names none of these sets"
+
+
+def test_a_notebook_names_its_own_command_and_a_set_its_folder(
+    bundle: Path, data: Path, other: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sets" / "hardhat.v2"
+    folder.parent.mkdir()
+    other.parent.rename(folder)
+    found = helmlite.cross_domain_models([str(bundle)], [folder, f"{data},name=home"], threads=1, command="cell 3")
+    assert [item.name for item in found.domains] == ["hardhat.v2", "home"] and found.commands == ("cell 3",)
+    assert helmlite.cross_domain_models([str(bundle)], [f"{data},name=home"], threads=1).commands == ()
+
+
+def test_a_set_without_a_known_class_is_refused_before_any_picture_is_looked_at(
+    run: Run, bundle: Path, data: Path, other: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.write_text(other.read_text().replace("helmet, no_helmet", "dog, cat"))
+    monkeypatch.setattr("helmlite.models.look.predict_all", _never)
+    code, _, error = run("cross-domain", bundle, "--data", data, "--data", other)
+    assert code == 2 and "other: No class of the data is known to every model" in " ".join(error.split())
+
+
+def _never(*_: object) -> None:
+    raise AssertionError("a picture was looked at")
 
 
 def test_it_refuses_in_one_line(run: Run, bundle: Path, data: Path, other: Path, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
         ((finished, "--page", tmp_path), "is a folder"),
         ((finished, "--language", "de"), "--language is en or zh; got 'de'."),
         ((finished, "--language", "zh", "--markdown"), "--markdown is in English only"),
+        ((finished, "--page", finished / "x.html", "--markdown"), "--markdown prints and --page writes a page"),
         ((broken,), "report.json: damaged (it is not JSON"),
     )
     for words, message in cases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -190,6 +191,71 @@ def test_damaged_predictions_that_were_kept_are_made_again(tmp_path: Path, conte
     assert len(predictions_kept(kept, predict, data, lines.append)) == 1
     assert (len(looked), lines) == (2, [f"{kept}: damaged, and made again"])
     assert len(load_predictions(kept, data)) == 1
+
+
+def test_kept_predictions_are_of_these_pictures_labels_and_classes_or_made_again(tmp_path: Path) -> None:
+    box, classes = np.array([[1, 1, 5, 5]], np.float32), with_roles(["helmet", "no_helmet"])
+    paths = (_picture(tmp_path / "a.png", 0), _picture(tmp_path / "b.png", 9))
+    samples = [Sample(path, box, np.array([0])) for path in paths]
+    kept, lines = tmp_path / "found.json", list[str]()
+    looked: list[int] = []
+
+    def predict(image: object) -> Detections:
+        looked.append(1)
+        return no_detections()
+
+    def looked_at(data: Dataset) -> int:
+        looked.clear()
+        assert len(predictions_kept(kept, predict, data, lines.append)) == len(data)
+        return len(looked)
+
+    data = dataset_of(samples, classes)
+    assert (looked_at(data), looked_at(data), lines) == (2, 0, [])
+    more = dataset_of([*samples, replace(samples[0], image_path=_picture(tmp_path / "c.png", 70))], classes)
+    assert (looked_at(more), looked_at(more)) == (3, 0)
+    assert looked_at(data) == 2, "fewer"
+    _picture(tmp_path / "b.png", 200)
+    assert looked_at(data) == 2, "another picture under the same name"
+    relabelled = dataset_of([samples[0], replace(samples[1], labels=np.array([1]))], classes)
+    assert looked_at(relabelled) == 2, "other labels"
+    assert looked_at(replace(relabelled, classes=classes[::-1])) == 2, "other classes"
+    assert set(lines) == {f"{kept}: not of these very pictures, labels and classes, and made again"} and len(lines) == 5
+
+
+def test_a_picture_that_was_mended_since_is_looked_at(tmp_path: Path) -> None:
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    (tmp_path / "b.png").write_bytes(b"broken")
+    paths = (_picture(tmp_path / "a.png"), tmp_path / "b.png")
+    data = dataset_of([Sample(path, *nothing) for path in paths], with_roles(["helmet"]))
+    kept, lines = tmp_path / "found.json", list[str]()
+    for _ in range(2):
+        assert len(predictions_kept(kept, lambda image: no_detections(), data, lines.append)) == 1
+    assert lines == []
+    _picture(tmp_path / "b.png")
+    assert len(predictions_kept(kept, lambda image: no_detections(), data, lines.append)) == 2
+
+
+def test_predictions_of_an_earlier_version_open_but_are_not_taken_for_kept_ones(tmp_path: Path) -> None:
+    nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64)
+    data = dataset_of([Sample(_picture(tmp_path / "a.png"), *nothing)], with_roles(["helmet"]))
+    kept, lines = tmp_path / "found.json", list[str]()
+    predictions_kept(kept, lambda image: no_detections(), data)
+    values = json.loads(kept.read_text("utf-8"))
+    assert values.pop("sha256") == data.sha256()
+    kept.write_text(json.dumps(values), "utf-8")
+    assert len(load_predictions(kept, data)) == 1
+    predictions_kept(kept, lambda image: no_detections(), data, lines.append)
+    assert len(lines) == 1
+
+
+def test_predictions_in_other_classes_are_refused(tmp_path: Path, random_set) -> None:  # type: ignore[no-untyped-def]
+    data, predictions = random_set(1)
+    data = replace(data, classes=with_roles(["helmet", "no_helmet"]))
+    save_predictions(predictions, data, tmp_path / "found.json")
+    same = replace(data, classes=with_roles(["With Helmet", "Without Helmet"]))
+    assert len(load_predictions(tmp_path / "found.json", same)) == len(predictions)
+    with pytest.raises(ValueError, match="counts 'helmet' as class 0, which is class 1 of this data set"):
+        load_predictions(tmp_path / "found.json", replace(same, classes=same.classes[::-1]))
 
 
 def test_a_name_that_is_not_utf8_comes_back(tmp_path: Path, random_set) -> None:  # type: ignore[no-untyped-def]

@@ -91,6 +91,37 @@ def test_slices_are_kept_and_the_table_counts_them(
     assert "| 12 |" in capsys.readouterr().out
 
 
+def test_slices_of_other_settings_are_refused_and_short_ones_go_on(
+    simulation: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(simulation, "TRUTH_PICTURES", 300)
+    monkeypatch.setattr(simulation, "TRUTH_SETS", 2)
+
+    def called(words: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["gate_simulation.py", str(tmp_path), *words.split(), "--likeness", "twin"])
+        return simulation.main(), capsys.readouterr().err
+
+    assert called("--pictures 12 --sets 2 --resamples 20 --checks recall") == (0, "")
+    (kept,) = tmp_path.glob("twin-n12-*.json")
+    before = json.loads(kept.read_text())
+    assert (before["resamples"], before["checks"]) == (20, ["recall"])
+    for words, said in (
+        ("--pictures 12 --sets 2 --resamples 30 --checks recall", "made with --resamples 20; give the same"),
+        ("--pictures 14 --sets 2 --resamples 30 --checks recall", "made with --resamples 20; give the same"),
+        ("--pictures 12 --sets 2 --resamples 20", "made with --checks recall; give the same"),
+    ):
+        code, error = called(words)
+        assert code == 2 and said in error and error.count("\n") == 1
+    assert json.loads(kept.read_text()) == before and not list(tmp_path.glob("twin-n14-*.json"))
+    assert called("--pictures 12 --sets 3 --resamples 20 --checks recall") == (0, "")
+    after = json.loads(kept.read_text())["sets"]
+    assert len(after) == 3 and after[:2] == before["sets"] and after[2] not in before["sets"]
+    assert called("--pictures 12 --sets 2 --scene-size 4 --resamples 30 --checks recall") == (0, ""), "kept apart"
+    kept.with_name("twin-n14-g1-s0-0.json").write_text(json.dumps({**before, "resamples": 30}))
+    code, error = called("--table")
+    assert code == 2 and "made with --resamples 20 and 30" in error
+
+
 def test_rates_worked_by_hand(simulation: ModuleType) -> None:
     """True losses 0, 0.5, 1 and 2 points and four sets: what holds the truth, passes (margin 1) and fails."""
     intervals = [(-1.0, 0.5), (-1.0, 1.0), (0.2, 3.0), (1.5, 3.0)]

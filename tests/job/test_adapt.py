@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context
 from helmlite.compress.weight_only import WeightOnly
 from helmlite.data.dataset import dataset_of
+from helmlite.data.load import load_dataset, match_classes
 from helmlite.data.scenes import draw_scene
 from helmlite.detector.fit_state import detector_sha256
 from helmlite.evaluate.gate import GateCheck, GateVerdict
@@ -170,6 +172,21 @@ def test_another_ones_workspace_is_left_alone(made: Path, tmp_path: Path) -> Non
     (tmp_path / "out.work" / "diary.txt").write_text("dear diary")
     with pytest.raises(ValueError, match="is not the workspace of this command"):
         adapt(_settings(made, tmp_path / "out"), Lines())
+
+
+def test_another_val_is_not_judged_by_what_was_found_in_the_old_one(made: Path, tmp_path: Path) -> None:
+    place = write_place(tmp_path / "place", "night", 5, [("train", 3), ("val", 2)])
+    settings = _settings(made, tmp_path / "out", data=place)
+    record = read_provenance(adapt(settings, Lines()).place)
+    val = match_classes(load_dataset(place, "val"), CLASSES)
+    assert (record["val_sha256"], record["source_val_sha256"]) == (val.sha256(), None)
+    more = tmp_path / "place" / "labels" / "val" / "val0.txt"
+    more.write_text(more.read_text() + "0 0.5 0.5 0.1 0.1\n")
+    with pytest.raises(ValueError, match=r"made otherwise \(other val_sha256\)"):
+        adapt(settings, Lines())
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"made otherwise \(other val_sha256\)"):
+        adapt(settings, Lines())
 
 
 def _gate(verdict: str, interval: tuple[float, float] | None) -> GateVerdict:

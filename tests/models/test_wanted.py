@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helmlite.models.wanted import WantedModel, named, parse_model
+from helmlite.models.wanted import WantedModel, named, parse_model, typed_again
 
 
 def test_a_model_with_its_settings() -> None:
@@ -21,3 +21,11 @@ def test_names_that_tell_apart() -> None:
     assert names(WantedModel("x/a.onnx"), WantedModel("y/a.onnx")) == ["x/a.onnx", "y/a.onnx"]
     assert names(WantedModel("m", input_size=640), WantedModel("m", input_size=416)) == ["m 640", "m 416"]
     assert names(WantedModel("m", name="big"), WantedModel("m")) == ["big", "m"]
+
+
+def test_a_command_shows_only_the_last_parts_of_paths() -> None:
+    words = ["eval", "/home/alice/a b/best.pt,name=x", "--data=/home/alice/secret client/data.yaml", "--out", "out"]
+    assert typed_again("helmlite", words) == (
+        "helmlite eval 'a b/best.pt,name=x' '--data=secret client/data.yaml' --out out"
+    )
+    assert typed_again("python benchmarks/x.py", ["--time", "--limit=3"]) == "python benchmarks/x.py --time --limit=3"

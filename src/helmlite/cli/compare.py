@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+_ROUNDS = 40
+
 
 def register(app: typer.Typer) -> None:
     """Adds this file's commands to the application."""
@@ -37,7 +39,7 @@ def compare_models(
         str, typer.Option(help="How thresholds are chosen: f1, recall=0.9, alarms=5 (for every 100 pictures).")
     ] = "f1",
     time: Annotated[bool, typer.Option("--time", help="Also time them, all in turn in one run.")] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing.")] = 40,
+    rounds: Annotated[int | None, typer.Option(min=1, help="Rounds of timing; by default 40.")] = None,
     robustness: Annotated[
         bool, typer.Option("--robustness", help="Also on the pictures made worse in nine ways, at three severities.")
     ] = False,
@@ -58,6 +60,8 @@ def compare_models(
 
     if len(models) < 2:
         raise ValueError("compare wants two models or more; `helmlite eval` measures one.")
+    if rounds is not None and not time:
+        raise ValueError(f"--rounds {rounds} is for timing: give --time too, or leave it out.")
     wanted = named([parse_model(text, runtime) for text in models])
     rule = parse_rule(thresholds)
     if out is not None:
@@ -71,7 +75,7 @@ def compare_models(
         threads,
         parse_role_options(role or []),
         rule,
-        rounds if time else 0,
+        (rounds or _ROUNDS) if time else 0,
         robustness,
         limit,
         seed,
@@ -106,9 +110,9 @@ def claim_result_folder(folder: Path, models: Sequence[str], known: Collection[s
 
 
 def typed_command() -> str:
-    """The command again.  Of paths only the last parts, since a page may be shown to others."""
-    import shlex
+    """The command again, as a page shows it."""
     import sys
 
-    words = ["/".join(Path(word).parts[1:][-2:]) if word.startswith("/") else word for word in sys.argv[1:]]
-    return shlex.join(["helmlite", *words])
+    from helmlite.models.wanted import typed_again
+
+    return typed_again("helmlite", sys.argv[1:])

@@ -28,7 +28,11 @@ _Precision = Annotated[
     ),
 ]
 _Layout = Annotated[
-    str | None, typer.Option("--layout", help="Of a bare .onnx file: helmlite, ultralytics or end2end.")
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Of a bare .onnx file: helmlite, ultralytics, end2end, yolox, yolox-decoded.",
+    ),
 ]
 _Classes = Annotated[
     str | None, typer.Option("--classes", help="Of a bare .onnx file: its classes in order, as in helmet,no_helmet.")

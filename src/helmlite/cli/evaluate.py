@@ -40,7 +40,10 @@ def evaluate_model(
     role: Annotated[list[str] | None, typer.Option(help="ROLE=CLASS, for instance no_helmet=bareheaded.")] = None,
     classes: Annotated[str | None, typer.Option(help="Class names of a foreign .onnx, in order: a,b,c.")] = None,
     layout: Annotated[
-        str | None, typer.Option(help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end.")
+        str | None,
+        typer.Option(
+            help="Outputs of a foreign .onnx: helmlite, ultralytics, end2end, yolox, yolox-decoded.",
+        ),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first so many pictures.")] = None,
     robustness: Annotated[
@@ -79,13 +82,14 @@ def evaluate_model(
     loaded = whole = replace(loaded, classes=with_given_roles(loaded.classes, roles))
     if limit is not None:
         loaded = loaded.subset(list(range(min(limit, len(loaded)))))
-    dataset = match_classes(loaded, with_given_roles(opened.classes, roles))
+    opened = replace(opened, classes=with_given_roles(opened.classes, roles))
+    dataset = match_classes(loaded, opened.classes)
     with ShownProgress(f"{len(dataset)} pictures") as progress:
         predictions = predict_all(opened.predict, dataset, progress)
     accuracy = measure_accuracy(predictions, dataset)
     values = evaluation_json(model, data, opened, loaded, dataset, predictions, accuracy)
     said = said_of_pictures(
-        data, whole, dataset, {opened.name: predictions}, {opened.name: opened.made_with}, shown=ShownProgress
+        data, whole, dataset, {opened.name: predictions}, {opened.name: opened}, shown=ShownProgress
     )
     values |= {"leaks": to_plain(said.leaks), "own_pictures": to_plain(said.own_pictures)}
     values["remarks"] += said.remarks

@@ -54,6 +54,8 @@ def report(
         raise ValueError(f"--language is en or zh; got '{language}'.")
     if markdown and language != "en":
         raise ValueError("--markdown is in English only; leave --language out.")
+    if markdown and page is not None:
+        raise ValueError("--markdown prints and --page writes a page; give one of them.")
     kind = next((item for item in _KINDS if (folder / f"{item}.json").is_file()), None)
     if kind is None:
         raise ValueError(

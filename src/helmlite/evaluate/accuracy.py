@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from helmlite.boxes import box_areas
 from helmlite.data.dataset import Dataset
+from helmlite.data.load import class_mapping
+from helmlite.data.roles import with_roles
 from helmlite.detections import Detections, Predictor
 from helmlite.files import write_whole
 
@@ -85,11 +87,24 @@ class StoredPredictions:
 
     names:   file name of each picture
     classes: what the labels count in; None in files that do not say
+    sha256:  of the pictures that could be read, as `Dataset.sha256` gives it; None in files of earlier versions
     """
 
     predictions: Predictions
     names: tuple[str, ...]
     classes: tuple[str, ...] | None
+    sha256: str | None = None
+
+    def is_of(self, dataset: Dataset) -> bool:
+        """Whether these are of the data set as it is now: its pictures, labels and classes, and no other picture.
+
+        A picture that could not be read must still be unreadable.  False where the file does not say.
+        """
+        indices = self.predictions.indices
+        if len(indices) + len(self.predictions.skipped) != len(dataset) or any(i >= len(dataset) for i in indices):
+            return False
+        others = set(range(len(dataset))) - set(indices)
+        return self.sha256 == _sha256(self.predictions, dataset) and not any(is_readable(dataset, i) for i in others)
 
 
 @dataclass(frozen=True)
@@ -142,6 +157,15 @@ def predict_all(predict: Predictor, dataset: Dataset, progress: Progress | None 
     if not indices:
         raise ValueError(f"None of the {len(dataset)} pictures can be read; the first: {skipped[0].reason}")
     return Predictions(tuple(detections), tuple(indices), tuple(skipped))
+
+
+def is_readable(dataset: Dataset, index: int) -> bool:
+    """Whether this picture can be looked at: its file and its labels."""
+    try:
+        dataset[index].read_image()
+    except ValueError:
+        return False
+    return True
 
 
 def measure_accuracy(predictions: Predictions, dataset: Dataset) -> Accuracy:
@@ -247,15 +271,19 @@ def coco_results(predictions: Predictions) -> NDArray[np.float64]:
 def predictions_kept(
     path: Path, predict: Predictor, dataset: Dataset, log: Callable[[str], None] = print
 ) -> Predictions:
-    """What was found in these pictures before and kept at `path`, else what is found now, which is kept there.
+    """What was found in these very pictures before and kept at `path`, else what is found now, which is kept there.
 
-    log: told where what was kept is damaged, or is of other pictures, and is therefore made again
+    log: told where what was kept is damaged, or is of other pictures, labels or classes, and is therefore made again
     """
     if path.is_file():
         try:
-            return load_predictions(path, dataset)
+            stored = read_predictions(path)
         except ValueError:
             log(f"{path}: damaged, and made again")
+        else:
+            if stored.is_of(dataset):
+                return stored.predictions
+            log(f"{path}: not of these very pictures, labels and classes, and made again")
     path.parent.mkdir(parents=True, exist_ok=True)
     found = predict_all(predict, dataset)
     save_predictions(found, dataset, path)
@@ -265,8 +293,8 @@ def predictions_kept(
 def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> None:
     """Writes predictions as JSON that gives them back bit by bit.
 
-    The file names each picture, so that it cannot be read against another data set by mistake, and the classes that
-    its labels count in.
+    The file names each picture, so that it cannot be read against another data set by mistake, the classes that its
+    labels count in, and the hash of pictures, labels and classes.
     """
     pictures = [
         {
@@ -280,19 +308,27 @@ def save_predictions(predictions: Predictions, dataset: Dataset, path: Path) -> 
     ]
     skipped = [{"path": item.path, "reason": item.reason} for item in predictions.skipped]
     classes = [item.name for item in dataset.classes]
-    text = json.dumps({"format": 1, "classes": classes, "pictures": pictures, "skipped": skipped}, ensure_ascii=False)
-    write_whole(path, text)
+    values = {"format": 1, "classes": classes, "sha256": _sha256(predictions, dataset)}
+    write_whole(path, json.dumps({**values, "pictures": pictures, "skipped": skipped}, ensure_ascii=False))
 
 
 def load_predictions(path: Path, dataset: Dataset) -> Predictions:
-    """Predictions as `save_predictions` wrote them.
+    """Predictions as `save_predictions` wrote them, whatever became of the labels since.
 
-    Raises ValueError where the file is not such a file, or belongs to other pictures than the data set's.
+    Raises ValueError where the file is not such a file, names other pictures than the data set's, or counts in classes
+    that have other numbers there.
     """
     stored = read_predictions(path)
     for index, name in zip(stored.predictions.indices, stored.names, strict=True):
         if not 0 <= index < len(dataset) or dataset.image_paths[index].name != name:
             raise ValueError(f"{path} holds predictions for '{name}' as picture {index}, which this data set has not.")
+    classes = stored.classes or ()
+    if classes != tuple(item.name for item in dataset.classes):
+        for label, other in class_mapping(with_roles(classes), dataset.classes).items():
+            if label != other:
+                raise ValueError(
+                    f"{path} counts '{classes[label]}' as class {label}, which is class {other} of this data set."
+                )
     return stored.predictions
 
 
@@ -313,9 +349,15 @@ def read_predictions(path: Path) -> StoredPredictions:
         names = tuple(str(item["name"]) for item in pictures)
         indices = tuple(int(item["index"]) for item in pictures)
         classes = None if values.get("classes") is None else tuple(str(item) for item in values["classes"])
+        sha256 = None if values.get("sha256") is None else str(values["sha256"])
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         raise ValueError(f"{path} does not hold predictions written by helmlite ({error}).") from error
-    return StoredPredictions(Predictions(detections, indices, skipped), names, classes)
+    return StoredPredictions(Predictions(detections, indices, skipped), names, classes, sha256)
+
+
+def _sha256(predictions: Predictions, dataset: Dataset) -> str:
+    """Of the pictures that were looked at, with their labels and the classes."""
+    return dataset.subset(list(predictions.indices)).sha256()
 
 
 def _mean(precision: NDArray[np.float64]) -> float | None:

@@ -145,16 +145,20 @@ def prepare_adaptation(settings: AdaptSettings) -> Adaptation:
         _training(settings, "self-training" in ways)
     sizes = (settings.input_size, detector.architecture.input_size)
     size = check_input_size(next(item for item in sizes if item is not None))
+    val = _labelled(_split(settings.data, "val", detector, settings.roles, skipped))
+    source_val = _labelled(_split(settings.source, "val", detector, settings.roles, skipped))
+    about = _about(settings, detector, ways, pictures, size)
+    about |= {"val_sha256": _sha256(val), "source_val_sha256": _sha256(source_val)}
     return Adaptation(
         settings,
         detector,
         ways,
         pictures,
         size,
-        _labelled(_split(settings.data, "val", detector, settings.roles, skipped)),
-        _labelled(_split(settings.source, "val", detector, settings.roles, skipped)),
+        val,
+        source_val,
         tuple(skipped),
-        _about(settings, detector, ways, pictures, size),
+        about,
     )
 
 
@@ -350,6 +354,10 @@ def _split(
 def _labelled(dataset: Dataset | None) -> Dataset | None:
     """The data set, or None where not one box of it is labelled: it can judge nothing."""
     return dataset if dataset is not None and count_boxes(dataset) else None
+
+
+def _sha256(dataset: Dataset | None) -> str | None:
+    return None if dataset is None else dataset.sha256()
 
 
 def _check_apart(settings: AdaptSettings, pictures: TargetPictures) -> None:

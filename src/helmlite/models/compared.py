@@ -23,7 +23,7 @@ from helmlite.evaluate.pages.gallery import cut_gallery
 from helmlite.evaluate.pictures import pictures_csv
 from helmlite.evaluate.thresholds import BEST_F1, ThresholdRule
 from helmlite.models.leaks import said_of_pictures
-from helmlite.models.look import Shown, look, silent, timed, tuning_split
+from helmlite.models.look import Shown, check_classes_shared, check_timed, look, silent, timed, tuning_split
 from helmlite.models.opened import versions_of
 from helmlite.models.wanted import WantedModel, named, parse_model
 from helmlite.runtime.machine import now
@@ -95,14 +95,16 @@ def compare_models(
     for model in opened.values():
         check_given_roles(given, loaded[0].classes, model.classes)
     opened = {name: replace(model, classes=with_given_roles(model.classes, given)) for name, model in opened.items()}
+    check_classes_shared(whole.classes, opened)
+    if time_rounds:
+        check_timed(opened)
     pictures, contenders, remarks = look(opened, loaded, robustness, seed, shown)
     conditions: dict[str, str] = {}
     if time_rounds:
         contenders, conditions = timed(contenders, opened, pictures[0], time_rounds)
     found = compare(contenders, pictures[0], pictures[-1], rule, seed)
     seen = {item.measured.name: item.reported for item in contenders}
-    made_with = {name: model.made_with for name, model in opened.items()}
-    said = said_of_pictures(data, whole, pictures[0], seen, made_with, seed, shown)
+    said = said_of_pictures(data, whole, pictures[0], seen, opened, seed, shown)
     comparison = replace(
         found,
         leaks=said.leaks,

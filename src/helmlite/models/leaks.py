@@ -1,8 +1,8 @@
-"""What `eval` and `compare` say of their pictures: whether a model has learned from them."""
+"""Whether a model has learned from the pictures that it is tested on: what `eval`, `compare` and `cross-domain` say."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +11,10 @@ from helmlite.models.look import Shown, silent
 
 if TYPE_CHECKING:
     from helmlite.data.dataset import Dataset
+    from helmlite.data.roles import Class
     from helmlite.evaluate.accuracy import Predictions
     from helmlite.evaluate.findings.leaks import Leak, OwnPictures
+    from helmlite.models.opened import OpenedModel
 
 LEARNED = "train"
 
@@ -31,20 +33,20 @@ def said_of_pictures(
     whole: Dataset,
     tested: Dataset,
     found: Mapping[str, Predictions],
-    made_with: Mapping[str, Mapping[str, str]],
+    opened: Mapping[str, OpenedModel],
     seed: int = 0,
     shown: Shown = silent,
 ) -> PicturesSaid:
     """What must be said of the tested pictures.
 
-    whole:     the split in the data's own classes, whatever part of it is tested, as it is hashed
-    tested:    the pictures that were tested, in the classes that `found` counts in
-    made_with: name of each model -> split -> hash, as its provenance says
+    whole:  the split in the data's own classes
+    tested: its first pictures, or all of them, in the classes that `found` counts in
+    opened: by name, their classes with the roles that were given
     """
     from helmlite.data.load import load_dataset, splits_of
-    from helmlite.evaluate.findings.leaks import find_leak, find_own_pictures
+    from helmlite.evaluate.findings.leaks import find_leak
 
-    own = find_own_pictures(_sha256(whole, found), made_with) if any(made_with.values()) else ()
+    own = own_pictures(whole, found, opened)
     if whole.split == LEARNED:
         return PicturesSaid(
             own_pictures=own,
@@ -66,8 +68,54 @@ def said_of_pictures(
     return PicturesSaid(() if leak is None else (leak,), own)
 
 
-def _sha256(whole: Dataset, found: Mapping[str, Predictions]) -> str:
-    """As a run hashes a split: without the pictures that cannot be read."""
-    skipped = {item.path for side in found.values() for item in side.skipped}
-    kept = [number for number, path in enumerate(whole.image_paths) if str(path) not in skipped]
-    return whole.subset(kept).sha256()
+def own_pictures(
+    whole: Dataset, found: Mapping[str, Predictions], opened: Mapping[str, OpenedModel]
+) -> tuple[OwnPictures, ...]:
+    """The models that were made with the very pictures of this split.
+
+    whole: the split in the data's own classes;  found: what models found in its first pictures, or in all of them
+    """
+    from helmlite.evaluate.findings.leaks import find_own_pictures
+
+    made_with = {name: model for name, model in opened.items() if model.made_with}
+    if not made_with:
+        return ()
+    hashed = readable_part(whole, found)
+    return tuple(
+        own
+        for name, model in made_with.items()
+        for sha256 in sorted(hashes_of(hashed, model.classes))
+        for own in find_own_pictures(sha256, {name: model.made_with})
+    )
+
+
+def hashes_of(pictures: Dataset, classes: Sequence[Class]) -> set[str]:
+    """Hashes by which the record of a model with these classes may know the pictures.
+
+    `compress` hashes them in the data's own classes, `finetune` in the detector's.
+    pictures: in the data's own classes, all of them readable
+    """
+    from helmlite.data.load import class_mapping, match_classes
+
+    found = {pictures.sha256()}
+    if class_mapping(pictures.classes, classes):
+        found.add(match_classes(pictures, classes).sha256())
+    return found
+
+
+def readable_part(whole: Dataset, found: Mapping[str, Predictions] | None = None) -> Dataset:
+    """The split as a run hashes it, without the pictures that cannot be read.
+
+    found: what models found in its first pictures, or in all of them; each picture that none looked at is read here
+    """
+    from helmlite.evaluate.accuracy import is_readable
+
+    sides = () if found is None else found.values()
+    looked_at = {index for side in sides for index in side.indices}
+    skipped = {item.path for side in sides for item in side.skipped}
+    kept = [
+        index
+        for index, path in enumerate(whole.image_paths)
+        if str(path) not in skipped and (index in looked_at or is_readable(whole, index))
+    ]
+    return whole.subset(kept)

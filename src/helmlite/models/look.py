@@ -9,6 +9,7 @@ from pathlib import Path
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import class_mapping, splits_of
+from helmlite.data.roles import Class
 from helmlite.detections import Detections, Image, Predictor
 from helmlite.evaluate.accuracy import Predictions, Progress, predict_all
 from helmlite.evaluate.comparison import Contender, common_classes, in_classes_of
@@ -27,6 +28,20 @@ Shown = Callable[[str], AbstractContextManager[Progress]]  # what is being looke
 def silent(_: str) -> Iterator[Progress]:
     """Progress that nobody watches."""
     yield lambda done, total: None
+
+
+def check_classes_shared(classes: Sequence[Class], opened: Mapping[str, OpenedModel], of: str = "") -> None:
+    """Raises ValueError where no class of the data is known to every model.  of: the data set's name, if it has one"""
+    try:
+        common_classes(classes, {name: model.classes for name, model in opened.items()})
+    except ValueError as error:
+        raise ValueError(f"{of}: {error}" if of else str(error)) from error
+
+
+def check_timed(opened: Mapping[str, OpenedModel]) -> None:
+    """Raises ValueError where none of the models can be timed: PyTorch is not what ships."""
+    if not any(isinstance(model.predict, BundlePredictor) for model in opened.values()):
+        raise ValueError("--time is for bundles and .onnx files, or with --runtime onnxruntime or openvino.")
 
 
 def look(
@@ -108,11 +123,12 @@ def _measured(name: str, model: OpenedModel) -> Measured:
 def timed(
     contenders: Sequence[Contender], opened: Mapping[str, OpenedModel], pictures: Dataset, rounds: int
 ) -> tuple[list[Contender], dict[str, str]]:
-    """The contenders with their latencies, those of PyTorch aside, and the conditions."""
+    """The contenders with their latencies, those of PyTorch aside, and the conditions.
 
+    Raises ValueError where all are of PyTorch; `check_timed` says so before any work.
+    """
+    check_timed(opened)
     predictors = {name: model.predict for name, model in opened.items() if isinstance(model.predict, BundlePredictor)}
-    if not predictors:
-        raise ValueError("--time is for bundles and .onnx files, or with --runtime onnxruntime or openvino.")
     images = [pictures[index].read_image() for index in contenders[0].reported.indices[:_TIMED_PICTURES]]
     timings = {name: item.network for name, item in time_predictors(predictors, images, rounds, _WARMUP).items()}
     first = timings.get(contenders[0].measured.name)

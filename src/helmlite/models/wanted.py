@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -81,6 +82,23 @@ def wanted_model(text: str, model: str, given: Mapping[str, str], runtime: str |
         layout=given.get("layout"),
         classes=tuple(name.strip() for name in given.get("classes", "").split("+") if name.strip()),
     )
+
+
+def typed_again(program: str, words: Sequence[str]) -> str:
+    """The command that was typed.  Of absolute paths only the last parts, since a page may be shown to others.
+
+    program: what stands before the words, for instance `helmlite`;  words: as the shell gave them
+
+    >>> typed_again("helmlite", ["eval", "/home/alice/runs/small/best.pt", "--data=/home/alice/bikes/data.yaml"])
+    'helmlite eval small/best.pt --data=bikes/data.yaml'
+    """
+    return f"{program} {shlex.join(_last_parts(word) for word in words)}"
+
+
+def _last_parts(word: str) -> str:
+    option, separator, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    short = "/".join(Path(value).parts[1:][-2:]) if value.startswith("/") else value
+    return f"{option}{separator}{short}"
 
 
 def named(models: Sequence[WantedModel]) -> list[WantedModel]:

@@ -3,14 +3,18 @@
     helmlite      outputs named as a bundle's: boxes + scores, boxes + scores + labels, or box_8, class_8, box_16, ...
     ultralytics   one output (1, 4 + C, N): centre x, centre y, width, height in network pixels, then C scores
     end2end       one output (1, K, 6): left, top, right, bottom in network pixels, score, class; after selection
+    yolox         one output (1, cells, 5 + C) of YOLOX with boxes as its head gives them; see yolox.py
+    yolox-decoded the same with boxes that the graph has decoded
 
-Only the first names itself, and is recognized by its names; the other two must be declared.
+Only the first names itself, and is recognized by its names; the others must be declared.  Pictures are given to the
+YOLOX ones as they were trained: BGR, 0 to 255, in the upper left corner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +24,11 @@ from numpy.typing import NDArray
 from helmlite.boxes import xywh_to_xyxy
 from helmlite.data.roles import Class
 from helmlite.runtime.decode import HeadLayout
-from helmlite.runtime.manifest import Manifest, Thresholds, describe_file
+from helmlite.runtime.manifest import Manifest, Preprocessing, Thresholds, describe_file
 from helmlite.runtime.session import Session, Shape
+from helmlite.runtime.yolox import YOLOX_PREPROCESSING, decode_yolox, yolox_strides
 
-LAYOUTS = ("helmlite", "ultralytics", "end2end")
+LAYOUTS = ("helmlite", "ultralytics", "end2end", "yolox", "yolox-decoded")
 Outputs = Mapping[str, NDArray[Any]]
 Adapt = Callable[[Outputs], Outputs]
 _UNCHOSEN_THRESHOLD = 0.25
@@ -35,6 +40,16 @@ class BareModel:
 
     manifest: Manifest
     adapt: Adapt
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What a reader may ask.  shapes: of the outputs, by name;  count: classes that were declared"""
+
+    path: Path
+    shapes: Mapping[str, Shape]
+    count: int
+    input_size: int
 
 
 def keep_outputs(outputs: Outputs) -> Outputs:
@@ -56,7 +71,8 @@ def describe_bare(path: Path, session: Session, classes: Sequence[Class], layout
             f"{path.name} does not say how its outputs are read: declare it with --layout {'|'.join(LAYOUTS)}. "
             f"{_seen(shapes)}"
         )
-    kind, head, adapt = _READERS[layout or "helmlite"](path, shapes, len(classes))
+    graph = _Graph(path, shapes, len(classes), session.input_size)
+    kind, head, adapt = _READERS[layout or "helmlite"](graph)
     manifest = Manifest(
         name=path.stem,
         classes=tuple(classes),
@@ -68,6 +84,7 @@ def describe_bare(path: Path, session: Session, classes: Sequence[Class], layout
         runtime_files={"onnxruntime": (path.name,), "openvino": (path.name,)},
         runtime=session.runtime,
         precision=session.precision,
+        preprocessing=YOLOX_PREPROCESSING if (layout or "").startswith("yolox") else Preprocessing(),
     )
     return BareModel(manifest, adapt)
 
@@ -84,7 +101,8 @@ def _strides(shapes: Mapping[str, Shape]) -> tuple[int, ...]:
     return tuple(strides) if strides and expected == set(shapes) else ()
 
 
-def _read_helmlite(path: Path, shapes: Mapping[str, Shape], count: int) -> tuple[str, HeadLayout, Adapt]:
+def _read_helmlite(graph: _Graph) -> tuple[str, HeadLayout, Adapt]:
+    path, shapes, count = graph.path, graph.shapes, graph.count
     strides = _strides(shapes)
     if strides:
         channels = shapes[f"box_{strides[0]}"][1]
@@ -102,7 +120,8 @@ def _read_helmlite(path: Path, shapes: Mapping[str, Shape], count: int) -> tuple
     )
 
 
-def _read_ultralytics(path: Path, shapes: Mapping[str, Shape], count: int) -> tuple[str, HeadLayout, Adapt]:
+def _read_ultralytics(graph: _Graph) -> tuple[str, HeadLayout, Adapt]:
+    path, shapes, count = graph.path, graph.shapes, graph.count
     shape = next(iter(shapes.values()))
     if len(shapes) != 1 or len(shape) != 3 or shape[1] != 4 + count:
         raise ValueError(
@@ -118,7 +137,8 @@ def _read_ultralytics(path: Path, shapes: Mapping[str, Shape], count: int) -> tu
     return "decoded", HeadLayout((), 1, count), adapt
 
 
-def _read_end2end(path: Path, shapes: Mapping[str, Shape], count: int) -> tuple[str, HeadLayout, Adapt]:
+def _read_end2end(graph: _Graph) -> tuple[str, HeadLayout, Adapt]:
+    path, shapes = graph.path, graph.shapes
     shape = next(iter(shapes.values()))
     if len(shapes) != 1 or len(shape) != 3 or shape[2] != 6:
         raise ValueError(f"{path.name} does not fit --layout end2end, which is one output (1, K, 6). {_seen(shapes)}")
@@ -128,7 +148,26 @@ def _read_end2end(path: Path, shapes: Mapping[str, Shape], count: int) -> tuple[
         rows = outputs[name]
         return {"boxes": rows[..., :4], "scores": rows[..., 4], "labels": rows[..., 5]}
 
-    return "end2end", HeadLayout((), 1, count, needs_nms=False), adapt
+    return "end2end", HeadLayout((), 1, graph.count, needs_nms=False), adapt
+
+
+def _read_yolox(graph: _Graph, is_decoded: bool = False) -> tuple[str, HeadLayout, Adapt]:
+    shape = next(iter(graph.shapes.values()))
+    has_rows = len(graph.shapes) == 1 and len(shape) == 3 and shape[2] == 5 + graph.count
+    strides = yolox_strides(shape[1], graph.input_size) if has_rows else None
+    if strides is None:
+        cells = sum((graph.input_size // stride) ** 2 for stride in (8, 16, 32))
+        raise ValueError(
+            f"{graph.path.name} does not fit --layout yolox with {graph.count} classes, which is one output "
+            f"(1, {cells}, {5 + graph.count}) at {graph.input_size} pixels. {_seen(graph.shapes)}"
+        )
+    name, scales = next(iter(graph.shapes)), strides
+
+    def adapt(outputs: Outputs) -> Outputs:
+        boxes, scores = decode_yolox(outputs[name][0], graph.input_size, scales, is_decoded)
+        return {"boxes": boxes[None], "scores": scores[None]}
+
+    return "decoded", HeadLayout((), 1, graph.count), adapt
 
 
 def _require(path: Path, shapes: Mapping[str, Shape], what: str, found: Sequence[int | None], wanted: int) -> None:
@@ -143,4 +182,10 @@ def _seen(shapes: Mapping[str, Shape]) -> str:
     return f"Its outputs are {', '.join(parts)}."
 
 
-_READERS = {"helmlite": _read_helmlite, "ultralytics": _read_ultralytics, "end2end": _read_end2end}
+_READERS: Mapping[str, Callable[[_Graph], tuple[str, HeadLayout, Adapt]]] = {
+    "helmlite": _read_helmlite,
+    "ultralytics": _read_ultralytics,
+    "end2end": _read_end2end,
+    "yolox": _read_yolox,
+    "yolox-decoded": partial(_read_yolox, is_decoded=True),
+}

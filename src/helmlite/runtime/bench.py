@@ -19,7 +19,6 @@ from helmlite.runtime.bundle import BundlePredictor
 from helmlite.runtime.energy import measure_energy
 from helmlite.runtime.machine import installed_versions, read_machine, usable_cores
 from helmlite.runtime.memory import measure_memory
-from helmlite.runtime.preprocess import network_input
 from helmlite.runtime.session import open_session
 from helmlite.runtime.throughput import measure_throughput
 
@@ -161,7 +160,7 @@ def time_predictors(
         raise ValueError("Timing a detector needs at least one picture.")
     calls: dict[str, Callable[[], object]] = {}
     for name, predictor in predictors.items():
-        planes = [network_input(image, predictor.input_size)[0] for image in images]
+        planes = [predictor.picture_to_planes(image)[0] for image in images]
         calls[f"{name}\nnetwork"] = _cycling(predictor.planes_to_outputs, planes)
         calls[f"{name}\nend to end"] = _cycling(predictor.in_real_use(), images)
     timing = time_interleaved(calls, rounds, warmup, minimum_seconds)
@@ -202,7 +201,7 @@ def measure_costs(predictor: BundlePredictor, image: Image, seconds: float = 1.0
     """
     session, manifest = predictor.session, predictor.bundle.manifest
     path = predictor.bundle.folder / manifest.runtime_files[session.runtime][0]
-    planes = network_input(image, predictor.input_size)[0]
+    planes = predictor.picture_to_planes(image)[0]
     memory = measure_memory(path, session.runtime, session.threads, session.precision, session.input_size)
     by_threads = measure_throughput(
         lambda count: open_session(path, session.runtime, count, session.precision, session.input_size),

@@ -30,6 +30,7 @@ from helmlite.runtime.manifest import (
 )
 from helmlite.runtime.preprocess import Placement, network_input
 from helmlite.runtime.session import BF16_PRECISIONS, Planes, Session, is_installed, open_session
+from helmlite.runtime.yolox import YOLOX_PREPROCESSING, yolox_input
 
 __all__ = [
     "FORMAT_VERSION",
@@ -160,8 +161,13 @@ class BundlePredictor:
         return self.bundle.manifest.size_bytes(self.session.runtime)
 
     def __call__(self, image: Image) -> Detections:
-        planes, placement = network_input(image, self.input_size)
+        planes, placement = self.picture_to_planes(image)
         return self.outputs_to_detections(self.planes_to_outputs(planes), placement)
+
+    def picture_to_planes(self, image: Image) -> tuple[Planes, Placement]:
+        """What the network gets, (1, 3, S, S), and where the picture lies in it.  image: (H, W, 3) uint8 RGB"""
+        is_yolox = self.bundle.manifest.preprocessing == YOLOX_PREPROCESSING
+        return (yolox_input if is_yolox else network_input)(image, self.input_size)
 
     def planes_to_outputs(self, planes: Planes) -> Outputs:
         """The network alone: (1, 3, S, S) -> its outputs by name."""

@@ -1,4 +1,7 @@
-"""Letterbox: the one way in which a picture becomes a network's input, in training, evaluation and at the edge."""
+"""Letterbox: the one way in which a picture becomes a network's input, in training, evaluation and at the edge.
+
+Only a foreign YOLOX file gets its own (yolox.py).
+"""
 
 from __future__ import annotations
 

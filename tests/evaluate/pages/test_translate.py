@@ -40,6 +40,7 @@ from helmlite.evaluate.pages.gallery import (
 from helmlite.evaluate.pages.html import FOOTER, document, named
 from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.translate import Catalogue, in_chinese, untranslated
+from helmlite.evaluate.plain import from_plain, to_plain
 from helmlite.evaluate.report import Curve, RunReport
 from helmlite.evaluate.robustness import WorsePredictions, all_cases
 from helmlite.evaluate.statistics.resolution import Resolution
@@ -123,6 +124,29 @@ def test_what_fills_a_hole_is_looked_up_in_its_turn_and_stays_where_it_is_not_kn
     assert found.translate("1. prune in BF16") == ("BF16 下的1. 剪枝", (), True)
     assert found.translate("1. magic in BF16") == ("BF16 下的1. magic", ("magic",), True)
     assert found.translate("magic") == ("magic", ("magic",), False)
+
+
+@pytest.mark.parametrize("name", ["small", "dark", "none", "background", "size small", "the best", "labelled"])
+def test_a_name_that_is_a_word_of_ours_stays(name: str) -> None:
+    sentences = {
+        f"{name}: exported to ONNX for this evaluation.": f"{name}：为本次评测导出为 ONNX。",
+        f"'rider' is left out: {name} has no such class.": f"不计入“rider”：{name} 没有这一类别。",
+        f"'{name}' is left out: tiny has no such class.": f"不计入“{name}”：tiny 没有这一类别。",
+        f"home: '{name}' is left out: tiny, {name} has no such class.": (
+            f"home：不计入“{name}”：tiny, {name} 没有这一类别。"
+        ),
+        f"trained on {name}": f"训练于 {name}",
+        f"class {name}": f"类别 {name}",
+        f"on a head that is labelled {name}": f"位于标注为 {name} 的头部上",
+    }
+    for english, chinese in sentences.items():
+        assert CATALOGUE.translate(english).text == chinese
+    two = f"{name}: exported to ONNX for this evaluation. helmlite compare: {name}"
+    assert CATALOGUE.translate(two).text == f"{name}：为本次评测导出为 ONNX。helmlite compare：{name}"
+    assert (
+        CATALOGUE.translate(f"What it loses on {name} is unknown: no model here was trained on it").text.count(name)
+        == 1
+    )
 
 
 def test_sentences_and_lists_are_taken_apart() -> None:
@@ -288,6 +312,31 @@ def test_a_full_page_of_a_comparison_has_no_english_left(in_bad_conditions: Comp
     first, second = in_bad_conditions.models
     three = replace(in_bad_conditions, models=(first, second, second), differences=in_bad_conditions.differences * 2)
     assert "个模型与 first 对比：证实 mAP50-95 更低的" in in_chinese(comparison_page(three))
+
+
+@pytest.mark.parametrize("names", [("small", "dark"), ("none", "background")])
+def test_a_page_of_models_that_are_called_like_words_keeps_their_names(
+    in_bad_conditions: Comparison, names: tuple[str, str]
+) -> None:
+    """The page of models with names that mean nothing, with the same number of letters, is the same but for them."""
+
+    def page(first: str, second: str) -> str:
+        def called(value: object) -> object:
+            if isinstance(value, list):
+                return [called(item) for item in value]
+            if isinstance(value, dict):
+                return {key: called(item) for key, item in value.items()}
+            if isinstance(value, str):
+                return re.sub(r"\bfirst\b", first, value.replace(SIDES[1], second))
+            return value
+
+        return in_chinese(comparison_page(from_plain(Comparison, called(to_plain(in_bad_conditions))), ()))
+
+    meaningless = tuple(letter * len(name) for letter, name in zip("QZ", names))
+    expected = page(*meaningless)
+    for name, other in zip(names, meaningless):
+        expected = expected.replace(other, name)
+    assert page(*names) == expected
 
 
 def test_what_the_gate_says() -> None:

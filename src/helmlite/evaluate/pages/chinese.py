@@ -50,7 +50,7 @@ CHINESE: Mapping[str, str] = {
     "reported": "报告",
     "thresholds": "选择阈值",
     # pages/run_page.py: header and tiles
-    "{model}: {verdict}; gate: {result}": "{model}：{verdict}；判定：{result}",
+    "{name_model}: {verdict}; gate: {result}": "{name_model}：{verdict}；判定：{result}",
     "helmlite ·": "helmlite ·",
     "for": "用于",
     "· {created}": "· {created}",
@@ -67,14 +67,14 @@ CHINESE: Mapping[str, str] = {
     "What to bear in mind": "阅读须知",
     # pages/run_page.py: the gate
     "The gate": "判定",
-    "Judged on {n_pictures} pictures of the {split} split, which is not trained on; thresholds and the precision "
+    "Judged on {n_pictures} pictures of the {name_split} split, which is not trained on; thresholds and the precision "
     "that ships are chosen on it.": (
-        "在 {split} 部分的 {n_pictures} 张图片上判定；这部分不参与训练，阈值和交付所用的数值精度在其上选定。"
+        "在 {name_split} 部分的 {n_pictures} 张图片上判定；这部分不参与训练，阈值和交付所用的数值精度在其上选定。"
     ),
-    "Judged on {n_pictures} pictures in {n_scenes} scenes of the {split} split, which is not trained on; thresholds "
-    "and the precision that ships are chosen on it.": (
-        "在 {split} 部分 {n_scenes} 个场景的 {n_pictures} 张图片上判定；这部分不参与训练，阈值和交付所用的数值精度"
-        "在其上选定。"
+    "Judged on {n_pictures} pictures in {n_scenes} scenes of the {name_split} split, which is not trained on; "
+    "thresholds and the precision that ships are chosen on it.": (
+        "在 {name_split} 部分 {n_scenes} 个场景的 {n_pictures} 张图片上判定；这部分不参与训练，阈值和交付所用的数值精"
+        "度在其上选定。"
     ),
     "{n_draws} paired draws, seed {n_seed}.": "成对重抽样 {n_draws} 次，随机种子 {n_seed}。",
     "Passed: the upper end of the 95 % interval of the loss is at most the margin; failed: the lower end is above "
@@ -187,30 +187,30 @@ CHINESE: Mapping[str, str] = {
     "rounds": "轮数",
     "{n_first} and {n_second}": "{n_first} 和 {n_second}",
     # pages/comparison_page.py
-    "helmlite compare: {names}": "helmlite compare：{names}",
+    "helmlite compare: {name_all}": "helmlite compare：{name_all}",
     "helmlite · {n_models} models on {pictures}": "helmlite · {n_models} 个模型 · {pictures}",
-    "{first}: mAP50-95 {n_points} points": "{first}：mAP50-95 为 {n_points} 个百分点",
-    "{n_models} models against {first}: mAP50-95 shown to be lower in {n_lost}, higher in {n_won}, not told apart "
-    "in {n_alike}": (
-        "{n_models} 个模型与 {first} 对比：证实 mAP50-95 更低的 {n_lost} 个，更高的 {n_won} 个，无法区分的 {n_alike} 个"
+    "{name_first}: mAP50-95 {n_points} points": "{name_first}：mAP50-95 为 {n_points} 个百分点",
+    "{n_models} models against {name_first}: mAP50-95 shown to be lower in {n_lost}, higher in {n_won}, not told "
+    "apart in {n_alike}": (
+        "{n_models} 个模型与 {name_first} 对比：证实 mAP50-95 更低的 {n_lost} 个，更高的 {n_won} 个，无法区分的"
+        " {n_alike} 个"
     ),
-    "{name} against {first}: {proven}": "{name} 与 {first} 对比：{proven}",
+    "{name_own} against {name_first}: {proven}": "{name_own} 与 {name_first} 对比：{proven}",
     "{n_points} points of mAP50-95 lost": "mAP50-95 损失 {n_points} 个百分点",
     "{n_points} points of mAP50-95 gained": "mAP50-95 提升 {n_points} 个百分点",
     "no difference in mAP50-95 shown": "未显示 mAP50-95 有差异",
     "no interval, so nothing is proved": "没有置信区间，因此什么都没有证实",
-    "{name}: recall": "{name}：召回率",
-    "{name}: mAP50-95": "{name}：mAP50-95",
+    "{name_own}: recall": "{name_own}：召回率",
+    "{name_own}: mAP50-95": "{name_own}：mAP50-95",
     "Dot: the difference. Bar: its 95 % interval, paired by picture, of mAP50-95 and of the recall of no_helmet. A "
     "bar across the upright tick at zero proves neither a loss nor a gain.": (
         "圆点：差异；横条：mAP50-95 与 no_helmet 召回率之差按图片成对的 95% 置信区间。横条跨过零处竖线的，既不能证"
         "实损失，也不能证实提升。"
     ),
     "Differences": "差异",
-    "Each against {first}.": "各模型与 {first} 对比。",
-    "Recall at {n_alarms} false alarms for every 100 pictures of {split}, each model at the threshold that gives it.": (
-        "召回率取在 {split} 部分每 100 张图片 {n_alarms} 次误报处，每个模型各用达到这一误报数的阈值。"
-    ),
+    "Each against {name_first}.": "各模型与 {name_first} 对比。",
+    "Recall at {n_alarms} false alarms for every 100 pictures of {name_split}, each model at the threshold that "
+    "gives it.": "召回率取在 {name_split} 部分每 100 张图片 {n_alarms} 次误报处，每个模型各用达到这一误报数的阈值。",
     "Models": "模型",
     "model": "模型",
     "95 %": "95% 置信区间",
@@ -218,18 +218,20 @@ CHINESE: Mapping[str, str] = {
     "no_helmet recall": "no_helmet 召回率",
     "On {pictures}. Latency: {conditions}": "图片：{pictures}。延迟：{conditions}",
     "not measured": "未测量",
-    "{n_pictures} pictures ({split}): {n_boxes} boxes": "{split} 部分的 {n_pictures} 张图片：{n_boxes} 个标注框",
-    "{n_pictures} pictures ({split}): {n_boxes} boxes, {n_heads} of them bare heads": (
-        "{split} 部分的 {n_pictures} 张图片：{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
+    "{n_pictures} pictures ({name_split}): {n_boxes} boxes": (
+        "{name_split} 部分的 {n_pictures} 张图片：{n_boxes} 个标注框"
     ),
-    "{n_pictures} pictures of {source} ({split}): {n_boxes} boxes": (
-        "{source}（{split}）的 {n_pictures} 张图片：{n_boxes} 个标注框"
+    "{n_pictures} pictures ({name_split}): {n_boxes} boxes, {n_heads} of them bare heads": (
+        "{name_split} 部分的 {n_pictures} 张图片：{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
     ),
-    "{n_pictures} pictures of {source} ({split}): {n_boxes} boxes, {n_heads} of them bare heads": (
-        "{source}（{split}）的 {n_pictures} 张图片：{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
+    "{n_pictures} pictures of {name_source} ({name_split}): {n_boxes} boxes": (
+        "{name_source}（{name_split}）的 {n_pictures} 张图片：{n_boxes} 个标注框"
+    ),
+    "{n_pictures} pictures of {name_source} ({name_split}): {n_boxes} boxes, {n_heads} of them bare heads": (
+        "{name_source}（{name_split}）的 {n_pictures} 张图片：{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
     ),
     # pages/cross_domain_page.py, cross_domain.py
-    "helmlite cross-domain: {names}": "helmlite cross-domain：{names}",
+    "helmlite cross-domain: {name_all}": "helmlite cross-domain：{name_all}",
     "helmlite cross-domain": "helmlite cross-domain",
     "{n_models} models on {n_sets} sets": "{n_models} 个模型、{n_sets} 个数据集",
     "{n_models} models on {n_sets} set": "{n_models} 个模型、{n_sets} 个数据集",
@@ -246,11 +248,11 @@ CHINESE: Mapping[str, str] = {
     "mAP50-95 in points, its 95 % interval over the pictures, and mAP50. Read down a column: {sets}": (
         "mAP50-95（百分点）、其对图片的 95% 置信区间，以及 mAP50。请按列比较：{sets}"
     ),
-    "{name}: {n_pictures} pictures ({split}), {n_boxes} boxes": (
-        "{name}：{n_pictures} 张图片（{split}），{n_boxes} 个标注框"
+    "{name_own}: {n_pictures} pictures ({name_split}), {n_boxes} boxes": (
+        "{name_own}：{n_pictures} 张图片（{name_split}），{n_boxes} 个标注框"
     ),
-    "{name}: {n_pictures} pictures ({split}), {n_boxes} boxes, {n_heads} of them bare heads": (
-        "{name}：{n_pictures} 张图片（{split}），{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
+    "{name_own}: {n_pictures} pictures ({name_split}), {n_boxes} boxes, {n_heads} of them bare heads": (
+        "{name_own}：{n_pictures} 张图片（{name_split}），{n_boxes} 个标注框，其中 {n_heads} 个未戴头盔的头部"
     ),
     "change of mAP50-95, points": "mAP50-95 的变化，百分点",
     "change of recall of no_helmet, points": "no_helmet 召回率的变化，百分点",
@@ -261,42 +263,44 @@ CHINESE: Mapping[str, str] = {
         "与这里用该列数据集训练的最佳模型（其自身一格为 0.0）按图片成对比较。只有 95% 置信区间不含零时才着色；没有"
         "模型用该数据集训练过时为未知。"
     ),
-    "{model}, tested on {name}: {says}": "{model}，在 {name} 上测试：{says}",
+    "{name_model}, tested on {name_own}: {says}": "{name_model}，在 {name_own} 上测试：{says}",
     "Cell by cell": "逐格说明",
     "as it comes:": "按其自带阈值：",
     "as it comes: {n_share}": "按其自带阈值：{n_share}",
     "{n_share} ({n_low} to {n_high})": "{n_share}（{n_low} 至 {n_high}）",
-    "{name}: {n_alarms} on {split}": "{name}：在 {split} 上 {n_alarms} 次",
+    "{name_own}: {n_alarms} on {name_split}": "{name_own}：在 {name_split} 上 {n_alarms} 次",
     "Recall where each model may raise as many false alarms for every 100 pictures as the others ({levels}), and, "
     "where a model brings thresholds, what these give away from home.": (
         "各模型每 100 张图片的误报数相同时的召回率（{levels}）；模型自带阈值的，另列出这些阈值在跨域时的结果。"
     ),
     "trained on \\ tested on": "训练于 \\ 测试于",
-    "trained on {names}": "训练于 {names}",
-    "{names} (as given)": "{names}（由用户给出）",
-    "{names} (its own record)": "{names}（模型自身记录）",
-    "What it loses on {name} is unknown: no model here was trained on it": (
-        "它在 {name} 上损失多少，未知：这里没有模型用它训练过"
+    "trained on {name_all}": "训练于 {name_all}",
+    "{name_all} (as given)": "{name_all}（由用户给出）",
+    "{name_all} (its own record)": "{name_all}（模型自身记录）",
+    "What it loses on {name_own} is unknown: no model here was trained on it": (
+        "它在 {name_own} 上损失多少，未知：这里没有模型用它训练过"
     ),
-    "The best here that was trained on {name}; the others are held against it": (
-        "这里用 {name} 训练的最佳模型；其他模型与它对比"
+    "The best here that was trained on {name_own}; the others are held against it": (
+        "这里用 {name_own} 训练的最佳模型；其他模型与它对比"
     ),
     "Figures of different columns are of different pictures and cannot be compared": (
         "不同列的数据来自不同图片，不能相互比较"
     ),
     "Each of the {n_intervals} intervals of a loss stands alone: of {n_zeros} true zeros about one is left out by "
     "chance": "{n_intervals} 个损失区间各自独立成立：每 {n_zeros} 个真正为零的损失中，约有一个会因偶然而被排除在外",
-    "{name}: no interval can be trusted on {n_units} independent pictures": (
-        "{name}：{n_units} 张独立图片上的置信区间不可信"
+    "{name_own}: no interval can be trusted on {n_units} independent pictures": (
+        "{name_own}：{n_units} 张独立图片上的置信区间不可信"
     ),
-    "{model}: what it was trained on is not known; say so with {setting}": (
-        "{model}：不知道它用什么训练；请用 {setting} 说明"
+    "{name_model}: what it was trained on is not known; say so with {setting}": (
+        "{name_model}：不知道它用什么训练；请用 {setting} 说明"
     ),
-    "{model}: it was trained on {name}, which is none of the sets here": (
-        "{model}：它用 {name} 训练，而 {name} 不在这里的数据集之中"
+    "{name_model}: it was trained on {name_own}, which is none of the sets here": (
+        "{name_model}：它用 {name_own} 训练，而 {name_own} 不在这里的数据集之中"
     ),
-    "{name}: thresholds, and the best of several, were chosen on the reported pictures themselves ({split}), which "
-    "flatters": "{name}：阈值以及多个模型中的最佳者都是在报告图片（{split}）上选的，结果因此偏高",
+    "{name_own}: thresholds, and the best of several, were chosen on the reported pictures themselves "
+    "({name_split}), which flatters": (
+        "{name_own}：阈值以及多个模型中的最佳者都是在报告图片（{name_split}）上选的，结果因此偏高"
+    ),
     # pages/evidence.py
     "Kinds of errors": "错误的种类",
     "kind of error": "错误种类",
@@ -320,8 +324,8 @@ CHINESE: Mapping[str, str] = {
     "threshold, %": "阈值，%",
     "score, %": "得分，%",
     "right, %": "正确，%",
-    "Precision and recall of {name}, IoU 0.5": "{name} 的精确率与召回率，IoU 0.5",
-    "F1 of {name} by threshold": "{name} 的 F1 随阈值的变化",
+    "Precision and recall of {name_own}, IoU 0.5": "{name_own} 的精确率与召回率，IoU 0.5",
+    "F1 of {name_own} by threshold": "{name_own} 的 F1 随阈值的变化",
     "a score that says what it is": "与实际相符的得分",
     "Share of right detections by score": "各得分段的正确检测比例",
     "Every detection counts here, down to the lowest score. A point of the last plot is a tenth of the scores.": (
@@ -339,7 +343,7 @@ CHINESE: Mapping[str, str] = {
     "at the threshold": "按模型自带的",
     "that it carries": "阈值",
     "if the threshold of": "若沿用",
-    "{first} were kept": "{first} 的阈值",
+    "{name_first} were kept": "{name_first} 的阈值",
     "Bare heads at each threshold, on the reported pictures": "报告图片上各阈值处的未戴头盔的头部",
     "found": "检出",
     "{n_share} found": "检出 {n_share}",
@@ -365,7 +369,7 @@ CHINESE: Mapping[str, str] = {
     "No trait is shown to go with the heads that only one of the two finds.": (
         "没有证实哪种属性与只有一方检出的头部有关。"
     ),
-    "{name} against {first}": "{name} 与 {first} 对比",
+    "{name_own} against {name_first}": "{name_own} 与 {name_first} 对比",
     "{n_missed} of {n_heads} heads newly missed, {n_found} newly found": (
         "{n_heads} 个头部中新漏检 {n_missed} 个，新检出 {n_found} 个"
     ),
@@ -378,9 +382,9 @@ CHINESE: Mapping[str, str] = {
         "利。请先查看这些图片及其标注。"
     ),
     "Pictures that the verdict hangs on": "左右结论的图片",
-    "The reported pictures made worse by formulas: stand-ins for real bad pictures, not a forecast. Input is {first}"
-    ", result the model named above each plot.": (
-        "用公式降质的报告图片：是真实恶劣图片的替代，而非预测。“输入”指 {first}，“结果”指每幅图上方所写的模型。"
+    "The reported pictures made worse by formulas: stand-ins for real bad pictures, not a forecast. Input is "
+    "{name_first}, result the model named above each plot.": (
+        "用公式降质的报告图片：是真实恶劣图片的替代，而非预测。“输入”指 {name_first}，“结果”指每幅图上方所写的模型。"
     ),
     "In bad conditions": "恶劣条件下",
     # pages/gallery.py, pages/gallery_cards.py
@@ -388,9 +392,9 @@ CHINESE: Mapping[str, str] = {
     "heads newly found": "新检出的头部",
     "false alarms": "误报",
     "labels to look at": "需要复查的标注",
-    "heads newly missed: {name}": "新漏检的头部：{name}",
-    "heads newly found: {name}": "新检出的头部：{name}",
-    "false alarms: {name}": "误报：{name}",
+    "heads newly missed: {name_own}": "新漏检的头部：{name_own}",
+    "heads newly found: {name_own}": "新检出的头部：{name_own}",
+    "false alarms: {name_own}": "误报：{name_own}",
     "The left detector finds these heads and the right one does not, at equal false alarms; the widest difference "
     "of scores first, bare heads before all others.": (
         "在误报数相同时，左侧检测器检出而右侧未检出的头部；未戴头盔的头部在前，再按得分差从大到小排列。"
@@ -413,10 +417,10 @@ CHINESE: Mapping[str, str] = {
     "next": "下一个",
     "close": "关闭",
     "Picture {picture}: {says}": "图片 {picture}：{says}",
-    "{class_name}, {n_before} → {n_after}: {says}": "{class_name}，{n_before} → {n_after}：{says}",
-    "{class_name}, {n_before} → nothing: {says}": "{class_name}，{n_before} → 无检测：{says}",
-    "{class_name}, nothing → {n_after}: {says}": "{class_name}，无检测 → {n_after}：{says}",
-    "{class_name}, nothing → nothing: {says}": "{class_name}，无检测 → 无检测：{says}",
+    "{name_class}, {n_before} → {n_after}: {says}": "{name_class}，{n_before} → {n_after}：{says}",
+    "{name_class}, {n_before} → nothing: {says}": "{name_class}，{n_before} → 无检测：{says}",
+    "{name_class}, nothing → {n_after}: {says}": "{name_class}，无检测 → {n_after}：{says}",
+    "{name_class}, nothing → nothing: {says}": "{name_class}，无检测 → 无检测：{says}",
     # pages/plots.py, pages/robustness_plot.py
     "← gain": "← 提升",
     "points lost →": "损失的百分点 →",
@@ -431,10 +435,12 @@ CHINESE: Mapping[str, str] = {
     "{factors} = {n_product}; measured {n_measured}": "{factors} = {n_product}；实测 {n_measured}",
     "latency, ms (logarithmic) →": "延迟，ms（对数刻度）→",
     "↑ mAP50-95, points": "↑ mAP50-95，百分点",
+    "model {name_model}: {n_latency}, {n_points} points": "模型 {name_model}：{n_latency}，{n_points} 个百分点",
     "{name}: {n_latency}, {n_points} points": "{name}：{n_latency}，{n_points} 个百分点",
     "{label} →": "{label} →",
     "↑ {label}": "↑ {label}",
     "{name} ends at {n_value}": "{name} 末值 {n_value}",
+    "model {name_model} ends at {n_value}": "模型 {name_model} 末值 {n_value}",
     "colour: up to {n_points} points": "颜色：至多 {n_points} 个百分点",
     "grey: nothing proved": "灰色：未能证实",
     "{heading}, row {row}: {cells}": "{heading}，{row}：{cells}",
@@ -486,7 +492,7 @@ CHINESE: Mapping[str, str] = {
     "undecided": "无法判定",
     "not judged": "不作判定",
     "recall of no_helmet": "no_helmet 召回率",
-    "class {name}": "类别 {name}",
+    "class {name_own}": "类别 {name_own}",
     "size small": "小目标",
     "size medium": "中目标",
     "size large": "大目标",
@@ -514,8 +520,10 @@ CHINESE: Mapping[str, str] = {
     "No head changed, which {n_heads} heads can show of any loss above {n_points} points only": (
         "没有头部发生变化；{n_heads} 个头部只足以由此排除超过 {n_points} 个百分点的损失"
     ),
-    "{n_units} independent pictures of {split} are too few for an interval that can be trusted (at least {n_fewest}), "
-    "so none is shown.": "{split} 只有 {n_units} 张独立图片，区间不可信（至少需要 {n_fewest} 张），因此不给出区间。",
+    "{n_units} independent pictures of {name_split} are too few for an interval that can be trusted (at least "
+    "{n_fewest}), so none is shown.": (
+        "{name_split} 只有 {n_units} 张独立图片，区间不可信（至少需要 {n_fewest} 张），因此不给出区间。"
+    ),
     "{name}: {change}; no interval can be trusted on {n_units} independent pictures (at least {n_fewest})": (
         "{name}：{change}；{n_units} 张独立图片上的置信区间不可信（至少需要 {n_fewest} 张）"
     ),
@@ -537,21 +545,21 @@ CHINESE: Mapping[str, str] = {
     "{name}: {change} (95 % interval: {interval}); not provably above {n_margin}": (
         "{name}：{change}（95% 置信区间：{interval}）；不能证实超过 {n_margin}"
     ),
-    "{name}: cannot be said, no class has the role no_helmet (the classes are {classes}; --role no_helmet=NAME "
+    "{name}: cannot be said, no class has the role no_helmet (the classes are {name_classes}; --role no_helmet=NAME "
     "gives one the role)": (
-        "{name}：无法得出，没有任何类别的角色是 no_helmet（现有类别：{classes}；可用 --role no_helmet=NAME 指定）"
+        "{name}：无法得出，没有任何类别的角色是 no_helmet（现有类别：{name_classes}；可用 --role no_helmet=NAME 指定）"
     ),
     # comparison.py
     "{name}: {change}, too few pictures for an interval": "{name}：{change}，图片太少，无法给出置信区间",
     "{name}: {change} (95 % interval: {interval})": "{name}：{change}（95% 置信区间：{interval}）",
-    "{name}: '{class_name}' is left out: {names} has no such class": (
-        "{name}：不计入“{class_name}”：{names} 没有这一类别"
+    "{name_own}: '{name_class}' is left out: {name_all} has no such class": (
+        "{name_own}：不计入“{name_class}”：{name_all} 没有这一类别"
     ),
     "no difference shown": "未显示差异",
-    "Thresholds were chosen on the reported pictures themselves ({split}), which flatters recall": (
-        "阈值就是在报告图片（{split}）上选的，召回率因此偏高"
+    "Thresholds were chosen on the reported pictures themselves ({name_split}), which flatters recall": (
+        "阈值就是在报告图片（{name_split}）上选的，召回率因此偏高"
     ),
-    "'{class_name}' is left out: {names} has no such class": "不计入“{class_name}”：{names} 没有这一类别",
+    "'{name_class}' is left out: {name_all} has no such class": "不计入“{name_class}”：{name_all} 没有这一类别",
     # statistics/resolution.py, statistics/risks.py
     "{n_pictures} pictures: {n_units} of them independent, at least {n_fewest} are needed to say what they can show": (
         "{n_pictures} 张图片：其中相互独立的 {n_units} 张，至少需要 {n_fewest} 张才能说明能看出多大的损失"
@@ -585,92 +593,93 @@ CHINESE: Mapping[str, str] = {
     # findings/words.py
     "Findings": "发现的问题",
     "the baseline": "基线",
-    "class {name}: reported {n_after} times, not {n_before}; of {n_heads} heads {baseline} finds {n_found_before}, "
-    "this model {n_found_after}": (
-        "类别 {name}：报出 {n_after} 次，而非 {n_before} 次；{n_heads} 个头部中，{baseline} 检出 {n_found_before} "
-        "个，该模型检出 {n_found_after} 个"
+    "class {name_own}: reported {n_after} times, not {n_before}; of {n_heads} heads {name_baseline} finds "
+    "{n_found_before}, this model {n_found_after}": (
+        "类别 {name_own}：报出 {n_after} 次，而非 {n_before} 次；{n_heads} 个头部中，{name_baseline} 检出"
+        " {n_found_before} 个，该模型检出 {n_found_after} 个"
     ),
-    "class {name}: never reported; of {n_heads} heads {baseline} finds {n_found_before}, this model {n_found_after}": (
-        "类别 {name}：从未报出；{n_heads} 个头部中，{baseline} 检出 {n_found_before} 个，该模型检出 {n_found_after} 个"
+    "class {name_own}: never reported; of {n_heads} heads {name_baseline} finds {n_found_before}, this model "
+    "{n_found_after}": (
+        "类别 {name_own}：从未报出；{n_heads} 个头部中，{name_baseline} 检出 {n_found_before} 个，该模型检出"
+        " {n_found_after} 个"
     ),
-    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
-    "a quarter of the lower threshold; above it it loses {n_lost} of {n_others}": (
-        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，"
-        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以上，"
-        "{n_others} 个中丢失 {n_lost} 个"
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {name_baseline} finds, "
+    "even at a quarter of the lower threshold; above it it loses {n_lost} of {n_others}": (
+        "高度低于 {n_limit} 时失明：{name_baseline} 检出的 {n_heads} 个头部中，即使阈值降到两者较低阈值的四分之一，它"
+        "也只检出 {n_kept} 个；在此高度以上，{n_others} 个中丢失 {n_lost} 个"
     ),
-    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
-    "a quarter of the lower threshold; above it it loses none of {n_others}": (
-        "高度低于 {n_limit} 时失明：{baseline} 检出的 {n_heads} 个头部中，"
-        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以上，"
-        "{n_others} 个中没有丢失"
+    "blind below {n_limit} of height: there it finds {n_kept} of the {n_heads} heads that {name_baseline} finds, "
+    "even at a quarter of the lower threshold; above it it loses none of {n_others}": (
+        "高度低于 {n_limit} 时失明：{name_baseline} 检出的 {n_heads} 个头部中，即使阈值降到两者较低阈值的四分之一，它"
+        "也只检出 {n_kept} 个；在此高度以上，{n_others} 个中没有丢失"
     ),
-    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
-    "a quarter of the lower threshold; below it it loses {n_lost} of {n_others}": (
-        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，"
-        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以下，"
-        "{n_others} 个中丢失 {n_lost} 个"
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {name_baseline} finds, "
+    "even at a quarter of the lower threshold; below it it loses {n_lost} of {n_others}": (
+        "高度达到 {n_limit} 起失明：{name_baseline} 检出的 {n_heads} 个头部中，即使阈值降到两者较低阈值的四分之一，它"
+        "也只检出 {n_kept} 个；在此高度以下，{n_others} 个中丢失 {n_lost} 个"
     ),
-    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {baseline} finds, even at "
-    "a quarter of the lower threshold; below it it loses none of {n_others}": (
-        "高度达到 {n_limit} 起失明：{baseline} 检出的 {n_heads} 个头部中，"
-        "即使阈值降到两者较低阈值的四分之一，它也只检出 {n_kept} 个；在此高度以下，"
-        "{n_others} 个中没有丢失"
+    "blind from {n_limit} of height on: there it finds {n_kept} of the {n_heads} heads that {name_baseline} finds, "
+    "even at a quarter of the lower threshold; below it it loses none of {n_others}": (
+        "高度达到 {n_limit} 起失明：{name_baseline} 检出的 {n_heads} 个头部中，即使阈值降到两者较低阈值的四分之一，它"
+        "也只检出 {n_kept} 个；在此高度以下，{n_others} 个中没有丢失"
     ),
-    "boxes are moved: they lie {shift} from where {baseline} has them (median of {n_pairs})": (
-        "框整体偏移：相对 {baseline} 的位置{shift}（{n_pairs} 对的中位数）"
+    "boxes are moved: they lie {shift} from where {name_baseline} has them (median of {n_pairs})": (
+        "框整体偏移：相对 {name_baseline} 的位置{shift}（{n_pairs} 对的中位数）"
     ),
-    "boxes are moved: they lie {across} and {along} from where {baseline} has them (median of {n_pairs})": (
-        "框整体偏移：相对 {baseline} 的位置{across}、{along}（{n_pairs} 对的中位数）"
+    "boxes are moved: they lie {across} and {along} from where {name_baseline} has them (median of {n_pairs})": (
+        "框整体偏移：相对 {name_baseline} 的位置{across}、{along}（{n_pairs} 对的中位数）"
     ),
     "{n_pixels} to the right": "向右 {n_pixels}",
     "{n_pixels} to the left": "向左 {n_pixels}",
     "{n_pixels} down": "向下 {n_pixels}",
     "{n_pixels} up": "向上 {n_pixels}",
-    "from the labelled boxes {baseline} is ({n_x}, {n_y}) px away, this model ({n_own_x}, {n_own_y}) px": (
-        "相对标注框，{baseline} 偏离 ({n_x}, {n_y}) px，该模型偏离 ({n_own_x}, {n_own_y}) px"
+    "from the labelled boxes {name_baseline} is ({n_x}, {n_y}) px away, this model ({n_own_x}, {n_own_y}) px": (
+        "相对标注框，{name_baseline} 偏离 ({n_x}, {n_y}) px，该模型偏离 ({n_own_x}, {n_own_y}) px"
     ),
     "Is the letterbox's padding undone, and by the right scale?": "letterbox 的填充是否已还原，缩放比例是否正确？",
-    "colours: it answers like {baseline} when red and blue are swapped: {n_swapped} of {n_boxes} boxes have a like "
-    "one then, {n_alike} as the pictures are ({n_pictures} pictures)": (
-        "颜色：红蓝通道互换后，它的结果才与 {baseline} 一致：{n_boxes} 个框中，互换后有 {n_swapped} 个相符，原图只"
-        "有 {n_alike} 个（{n_pictures} 张图片）"
+    "colours: it answers like {name_baseline} when red and blue are swapped: {n_swapped} of {n_boxes} boxes have a "
+    "like one then, {n_alike} as the pictures are ({n_pictures} pictures)": (
+        "颜色：红蓝通道互换后，它的结果才与 {name_baseline} 一致：{n_boxes} 个框中，互换后有 {n_swapped} 个相符，原图"
+        "只有 {n_alike} 个（{n_pictures} 张图片）"
     ),
     "Is it fed BGR for RGB?": "是否把 BGR 当作 RGB 输入了？",
-    "scores of {name} are {n_ratio} times those of {baseline} (median of {n_pairs} heads): its threshold moved from "
-    "{n_before} to {n_after}; keeping the old one would lose {n_lost} of {n_heads} heads": (
-        "{name} 的得分是 {baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 {n_after}；"
-        "沿用旧阈值会在 {n_heads} 个头部中丢失 {n_lost} 个"
+    "scores of {name_own} are {n_ratio} times those of {name_baseline} (median of {n_pairs} heads): its threshold "
+    "moved from {n_before} to {n_after}; keeping the old one would lose {n_lost} of {n_heads} heads": (
+        "{name_own} 的得分是 {name_baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 "
+        "{n_after}；沿用旧阈值会在 {n_heads} 个头部中丢失 {n_lost} 个"
     ),
-    "scores of {name} are {n_ratio} times those of {baseline} (median of {n_pairs} heads): its threshold moved from "
-    "{n_before} to {n_after}; keeping the old one would raise {n_alarms} more false alarms": (
-        "{name} 的得分是 {baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 {n_after}；"
-        "沿用旧阈值会多出 {n_alarms} 次误报"
+    "scores of {name_own} are {n_ratio} times those of {name_baseline} (median of {n_pairs} heads): its threshold "
+    "moved from {n_before} to {n_after}; keeping the old one would raise {n_alarms} more false alarms": (
+        "{name_own} 的得分是 {name_baseline} 的 {n_ratio} 倍（{n_pairs} 个头部的中位数）：其阈值从 {n_before} 移到 "
+        "{n_after}；沿用旧阈值会多出 {n_alarms} 次误报"
     ),
-    "{n_pictures} of {n_tested} pictures of {tested} look the same as pictures of {learned}: {pairs}": (
-        "{tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {learned} 部分的图片相同：{pairs}"
+    "{n_pictures} of {n_tested} pictures of {name_tested} look the same as pictures of {name_learned}: {pairs}": (
+        "{name_tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {name_learned} 部分的图片相同：{pairs}"
     ),
-    "{n_pictures} of {n_tested} pictures of {tested} look the same as pictures of {learned}: {pairs} and {n_more} "
-    "more": (
-        "{tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {learned} 部分的图片相同：{pairs}，另有 "
-        "{n_more} 张"
+    "{n_pictures} of {n_tested} pictures of {name_tested} look the same as pictures of {name_learned}: {pairs} and "
+    "{n_more} more": (
+        "{name_tested} 部分的 {n_tested} 张图片中，有 {n_pictures} 张看起来与 {name_learned} 部分的图片相同：{pairs}，"
+        "另有 {n_more} 张"
     ),
-    "{name}: {n_map} points of mAP50-95, {n_without} without them (95 % interval: {n_low} to {n_high})": (
-        "{name}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}（95% 置信区间：{n_low} 至 {n_high}）"
+    "{name_own}: {n_map} points of mAP50-95, {n_without} without them (95 % interval: {n_low} to {n_high})": (
+        "{name_own}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}（95% 置信区间：{n_low} 至 {n_high}）"
     ),
-    "{name}: {n_map} points of mAP50-95, {n_without} without them, no interval": (
-        "{name}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}，没有置信区间"
+    "{name_own}: {n_map} points of mAP50-95, {n_without} without them, no interval": (
+        "{name_own}：mAP50-95 为 {n_map} 个百分点，去掉它们为 {n_without}，没有置信区间"
     ),
-    "{model} learned from these very pictures ({split}, {hash}): its figures say what it remembers, not what it can "
-    "do": "{model} 就是用这些图片训练的（{split}，{hash}）：其指标反映它记住了什么，而不是它的能力",
-    "{model} was tuned and judged on these very pictures ({split}, {hash}): its figures say what it remembers, not "
-    "what it can do": "{model} 就是在这些图片上调参和判定的（{split}，{hash}）：其指标反映它记住了什么，而不是它的能力",
-    "{model}: not looked for: {family}; {n_seen} to go by, in too few pictures or fewer than the {n_needed} it takes": (
-        "{model}：未检查{family}；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个"
+    "{name_model} learned from these very pictures ({name_split}, {hash}): its figures say what it remembers, not "
+    "what it can do": (
+        "{name_model} 就是用这些图片训练的（{name_split}，{hash}）：其指标反映它记住了什么，而不是它的能力"
     ),
-    "{model}: not looked for: {family} ({class_name}); {n_seen} to go by, in too few pictures or fewer than the "
+    "{name_model} was tuned and judged on these very pictures ({name_split}, {hash}): its figures say what it "
+    "remembers, not what it can do": (
+        "{name_model} 就是在这些图片上调参和判定的（{name_split}，{hash}）：其指标反映它记住了什么，而不是它的能力"
+    ),
+    "{name_model}: not looked for: {family}; {n_seen} to go by, in too few pictures or fewer than the {n_needed} it "
+    "takes": "{name_model}：未检查{family}；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个",
+    "{name_model}: not looked for: {family} ({name_class}); {n_seen} to go by, in too few pictures or fewer than the "
     "{n_needed} it takes": (
-        "{model}：未检查{family}（{class_name}）；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个"
+        "{name_model}：未检查{family}（{name_class}）；可依据的只有 {n_seen} 个，所在图片太少或不足所需的 {n_needed} 个"
     ),
     "a class that is no longer reported": "某个类别是否不再报出",
     "heights at which it is blind": "某些高度是否失明",
@@ -698,21 +707,21 @@ CHINESE: Mapping[str, str] = {
     "false alarm: other class and badly placed": "误报：类别错误且位置偏差大",
     "false alarm: look-alike": "误报：形似物",
     "false alarm: background": "误报：背景",
-    "reported as {class_name}": "报为 {class_name}",
+    "reported as {name_class}": "报为 {name_class}",
     "the box lies badly": "框的位置偏差大",
     "seen, but below the threshold": "有检出，但得分低于阈值",
     "not seen": "完全没有检出",
-    "reported as {class_name} (score {n_score})": "报为 {class_name}（得分 {n_score}）",
+    "reported as {name_class} (score {n_score})": "报为 {name_class}（得分 {n_score}）",
     "the box lies badly (score {n_score})": "框的位置偏差大（得分 {n_score}）",
     "seen, but below the threshold (score {n_score})": "有检出，但得分低于阈值（得分 {n_score}）",
     "shown to matter here: {traits}": "这里证实有关：{traits}",
     "not shown to: {traits}": "未证实有关：{traits}",
-    "{class_name} (score {n_score}): {happened}": "{class_name}（得分 {n_score}）：{happened}",
-    "a second box on a head that is labelled {class_name}": "标注为 {class_name} 的头部上的重复框",
-    "on a head that is labelled {class_name}": "位于标注为 {class_name} 的头部上",
-    "lies badly on a head that is labelled {class_name}": "位于标注为 {class_name} 的头部上，位置偏差大",
+    "{name_class} (score {n_score}): {happened}": "{name_class}（得分 {n_score}）：{happened}",
+    "a second box on a head that is labelled {name_class}": "标注为 {name_class} 的头部上的重复框",
+    "on a head that is labelled {name_class}": "位于标注为 {name_class} 的头部上",
+    "lies badly on a head that is labelled {name_class}": "位于标注为 {name_class} 的头部上，位置偏差大",
     "something that looks like it: surer than half of the true detections": "形似物：得分高于一半的正确检测",
-    "a {class_name}, as labelled": "标注为 {class_name} 的物体",
+    "a {name_class}, as labelled": "标注为 {name_class} 的物体",
     "small": "偏小",
     "blurred": "模糊",
     "dark": "偏暗",
@@ -725,10 +734,10 @@ CHINESE: Mapping[str, str] = {
     "in a dark picture (luma {n_luma})": "位于偏暗的图片中（亮度 {n_luma}）",
     "crowded (IoU {n_iou}, heads near: {n_near})": "拥挤（IoU {n_iou}，附近头部 {n_near} 个）",
     # causes/label_mistakes.py
-    "{class_name} is reported and nothing is labelled here": "检出 {class_name}，这里却没有标注",
-    "labelled {class_name}, but {suggested} is reported": "标注为 {class_name}，却检出 {suggested}",
-    "labelled {class_name}, {n_height} high, but nothing above {n_score} is reported": (
-        "标注为 {class_name}，高 {n_height}，却没有得分高于 {n_score} 的检测"
+    "{name_class} is reported and nothing is labelled here": "检出 {name_class}，这里却没有标注",
+    "labelled {name_class}, but {name_suggested} is reported": "标注为 {name_class}，却检出 {name_suggested}",
+    "labelled {name_class}, {n_height} high, but nothing above {n_score} is reported": (
+        "标注为 {name_class}，高 {n_height}，却没有得分高于 {n_score} 的检测"
     ),
     "{n_wrong} of {n_boxes} labelled heads look wrong and {n_missing} seem to be missing, in {n_pictures} pictures ("
     "{n_detectors} detector)": (
@@ -745,14 +754,14 @@ CHINESE: Mapping[str, str] = {
     "best F1 of each class": "各类别的最佳 F1",
     "recall of at least {n_share} of each class": "各类别召回率至少 {n_share}",
     "at most {n_alarms} false alarms of each class for every 100 pictures": "每 100 张图片各类别至多误报 {n_alarms} 次",
-    "{rule} at IoU 0.5 on {n_pictures} pictures of the {split} split": (
-        "{rule}，IoU 0.5，{split} 部分的 {n_pictures} 张图片"
+    "{rule} at IoU 0.5 on {n_pictures} pictures of the {name_split} split": (
+        "{rule}，IoU 0.5，{name_split} 部分的 {n_pictures} 张图片"
     ),
-    "{classes}: not so many are found at any score, so that every score counts": (
-        "{classes}：任何得分下都达不到，因此计入所有得分"
+    "{name_classes}: not so many are found at any score, so that every score counts": (
+        "{name_classes}：任何得分下都达不到，因此计入所有得分"
     ),
-    "{classes}: {n_threshold}, as nothing of it is labelled or found there": (
-        "{classes}：{n_threshold}，因为那里没有它的标注或检出"
+    "{name_classes}: {n_threshold}, as nothing of it is labelled or found there": (
+        "{name_classes}：{n_threshold}，因为那里没有它的标注或检出"
     ),
     # conditions/, robustness.py, extra_loss.py
     "rain": "雨",
@@ -867,19 +876,19 @@ CHINESE: Mapping[str, str] = {
         "bundle 中供 {runtime} 使用的文件未经评测；它与 PyTorch 中的检测器相比，框平均相差 {n_pixels} 像素，得分平"
         "均相差 {n_score}；{n_pictures} 张图片上的 {n_boxes} 个框中有 {n_share} 在 IoU 0.95 下一致"
     ),
-    "{n_pictures} pictures without labels ({folder}) took part in the teacher's losses": (
-        "{n_pictures} 张无标注图片（{folder}）参与了教师损失"
+    "{n_pictures} pictures without labels ({name_folder}) took part in the teacher's losses": (
+        "{n_pictures} 张无标注图片（{name_folder}）参与了教师损失"
     ),
     "{n_pictures} pictures could not be read and were left out: {reasons}": (
         "{n_pictures} 张图片无法读取，未计入：{reasons}"
     ),
     "and {n_more} more": "另有 {n_more} 张",
-    "{n_boxes} labelled boxes of {split} are of classes that the detector lacks; they were left out": (
-        "{split} 部分有 {n_boxes} 个标注框属于检测器没有的类别，未计入"
+    "{n_boxes} labelled boxes of {name_split} are of classes that the detector lacks; they were left out": (
+        "{name_split} 部分有 {n_boxes} 个标注框属于检测器没有的类别，未计入"
     ),
-    "{model} was trained on {pictures}. Where the pictures here are of that origin, its own figure is flattered, "
+    "{name_model} was trained on {pictures}. Where the pictures here are of that origin, its own figure is flattered, "
     "and a drop measured against it is an upper bound": (
-        "{model} 的训练数据是{pictures}。若这里的图片与之同源，它自身的指标会偏高，相对它测得的下降是上限"
+        "{name_model} 的训练数据是{pictures}。若这里的图片与之同源，它自身的指标会偏高，相对它测得的下降是上限"
     ),
     "The pictures of this demo are drawn by helmlite: they show how it works, and nothing about real streets.": (
         "本演示的图片由 helmlite 绘制：只说明它如何工作，不说明真实街道上的效果。"
@@ -890,7 +899,7 @@ CHINESE: Mapping[str, str] = {
     ),
     # data/dataset.py: pictures that cannot be read
     "left out: {reason}": "未计入：{reason}",
-    "{name}: left out: {reason}": "{name}：未计入：{reason}",
+    "{name_own}: left out: {reason}": "{name_own}：未计入：{reason}",
     "{path}: the picture is cut off, its end is missing ({n_bytes} bytes)": (
         "{path}：图片被截断，缺少末尾（{n_bytes} 字节）"
     ),
@@ -901,8 +910,8 @@ CHINESE: Mapping[str, str] = {
     "{path}: not a readable picture ({n_bytes} bytes)": "{path}：不是可读取的图片（{n_bytes} 字节）",
     "{path}: no file can have this name": "{path}：文件不能叫这个名字",
     # detector/zoo.py, and notes of detector/ultralytics.py and detector/tiny.py
-    "{model}: the wheel says MIT, the checkpoint inside says AGPL-3.0": (
-        "{model}：wheel 标明 MIT，其中的权重文件标明 AGPL-3.0"
+    "{name_model}: the wheel says MIT, the checkpoint inside says AGPL-3.0": (
+        "{name_model}：wheel 标明 MIT，其中的权重文件标明 AGPL-3.0"
     ),
     "pictures of the same origin as Kaggle's 'Helmet Detection' (MakeML Bikes Helmets)": (
         "与 Kaggle“Helmet Detection”（MakeML Bikes Helmets）同源的图片"
@@ -929,32 +938,32 @@ CHINESE: Mapping[str, str] = {
     ),
     "kept in float: sensitivity {n_noise} of noise to signal": "保持浮点：敏感度（噪声与信号之比）{n_noise}",
     # runtime/bundle.py, cli/evaluate.py, cli/leaks.py: remarks on a model of a comparison
-    "These are pictures of {split}: what a model scores on pictures it learned from is no test of it": (
-        "这些是 {split} 部分的图片：模型在它学习过的图片上的得分不是测试"
+    "These are pictures of {name_split}: what a model scores on pictures it learned from is no test of it": (
+        "这些是 {name_split} 部分的图片：模型在它学习过的图片上的得分不是测试"
     ),
-    "The {split} split cannot be opened, so near-duplicates of it were not looked for: {reason}": (
-        "{split} 部分无法打开，因此没有查找与之近似重复的图片：{reason}"
+    "The {name_split} split cannot be opened, so near-duplicates of it were not looked for: {reason}": (
+        "{name_split} 部分无法打开，因此没有查找与之近似重复的图片：{reason}"
     ),
-    "{model}: exported to ONNX for this evaluation": "{model}：为本次评测导出为 ONNX",
-    '{model}: {runtime}, which is fastest, is missing: pip install "{package}". Ran in {other}': (
-        '{model}：最快的 {runtime} 没有安装：pip install "{package}"。改用 {other} 运行'
+    "{name_model}: exported to ONNX for this evaluation": "{name_model}：为本次评测导出为 ONNX",
+    '{name_model}: {runtime}, which is fastest, is missing: pip install "{package}". Ran in {other}': (
+        '{name_model}：最快的 {runtime} 没有安装：pip install "{package}"。改用 {other} 运行'
     ),
-    "{model}: The bundle asks for bf16, which {runtime} does not have on this machine. Ran in {precision}": (
-        "{model}：bundle 要求 bf16，而本机的 {runtime} 没有。改用 {precision} 运行"
+    "{name_model}: The bundle asks for bf16, which {runtime} does not have on this machine. Ran in {precision}": (
+        "{name_model}：bundle 要求 bf16，而本机的 {runtime} 没有。改用 {precision} 运行"
     ),
-    "{model}: Gate: failed. This model lost more than was allowed; the report of its run says what": (
-        "{model}：判定：未通过。该模型的损失超过了门限，详见其运行报告"
+    "{name_model}: Gate: failed. This model lost more than was allowed; the report of its run says what": (
+        "{name_model}：判定：未通过。该模型的损失超过了门限，详见其运行报告"
     ),
-    "{model}: Gate: undecided. This model could not be proved to lose no more than allowed; the report of its run "
-    "says what": "{model}：判定：无法判定。未能证实该模型的损失不超过门限，详见其运行报告",
-    "{model}: This processor has no VNNI: INT8 sums can overflow with this model's 8-bit weights, and its answers "
+    "{name_model}: Gate: undecided. This model could not be proved to lose no more than allowed; the report of its run "
+    "says what": "{name_model}：判定：无法判定。未能证实该模型的损失不超过门限，详见其运行报告",
+    "{name_model}: This processor has no VNNI: INT8 sums can overflow with this model's 8-bit weights, and its answers "
     "differ from what was measured. Compress it on a machine of this kind, which takes 7 bits, or run it in ONNX "
     "Runtime": (
-        "{model}：本处理器没有 VNNI：该模型的 8 位权重可能使 INT8 累加溢出，结果与测得的不同。请在同类机器上压缩（"
+        "{name_model}：本处理器没有 VNNI：该模型的 8 位权重可能使 INT8 累加溢出，结果与测得的不同。请在同类机器上压缩（"
         "会改用 7 位），或用 ONNX Runtime 运行"
     ),
-    "{model}: licence: {licence}": "{model}：许可：{licence}",
-    "{model}: checkpoint_licence: {licence}": "{model}：权重文件的许可：{licence}",
-    "{model}: trained_with: {library}": "{model}：训练所用：{library}",
-    "{model}: training_data: {data}": "{model}：训练数据：{data}",
+    "{name_model}: licence: {licence}": "{name_model}：许可：{licence}",
+    "{name_model}: checkpoint_licence: {licence}": "{name_model}：权重文件的许可：{licence}",
+    "{name_model}: trained_with: {library}": "{name_model}：训练所用：{library}",
+    "{name_model}: training_data: {data}": "{name_model}：训练数据：{data}",
 }

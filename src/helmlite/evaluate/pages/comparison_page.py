@@ -139,7 +139,7 @@ def _models(comparison: Comparison) -> str:
             f"{''.join(f'<td>{shown(cell)}</td>' for cell in cells(measured, comparison, COLUMNS))}</tr>"
         )
     points = [
-        ScatterPoint(item.measured.name, "baseline" if number == 0 else "reference", latency, 100 * accuracy)
+        ScatterPoint(item.measured.name, "baseline" if number == 0 else "reference", latency, 100 * accuracy, True)
         for number, item in enumerate(comparison.models)
         if (latency := item.measured.latency_ms_median) is not None and (accuracy := item.measured.map) is not None
     ]

@@ -101,12 +101,16 @@ def _heights(comparison: Comparison) -> str:
 
 
 def _recalls(band: HeightBand) -> str:
-    return ", ".join(f"{escape(item.name)}: {figures.share(item.recall)}" for item in band.per_class)
+    return ", ".join(
+        f'<span translate="no">{escape(item.name)}</span> <span>{figures.share(item.recall)}</span>'
+        for item in band.per_class
+    )
 
 
 def _curves(comparison: Comparison) -> str:
     """Precision and recall, F1 by threshold for each class, and how far scores can be believed."""
     parts = []
+    names = [model.measured.name for model in comparison.models]
     for label, item in enumerate(comparison.models[0].diagnosis.per_class):
         by_model = [(model.measured.name, model.diagnosis.per_class[label]) for model in comparison.models]
         lines = {
@@ -114,19 +118,19 @@ def _curves(comparison: Comparison) -> str:
             for name, of_class in by_model
             if of_class.precision_recall is not None
         }
-        parts.append(_chart("recall, %", "precision, %", lines, f"Precision and recall of {item.name}, IoU 0.5"))
+        parts.append(_chart("recall, %", "precision, %", lines, f"Precision and recall of {item.name}, IoU 0.5", names))
         lines = {
             name: _pairs(of_class.by_threshold.thresholds, of_class.by_threshold.f1)
             for name, of_class in by_model
             if of_class.by_threshold is not None
         }
-        parts.append(_chart("threshold, %", "F1, %", lines, f"F1 of {item.name} by threshold"))
+        parts.append(_chart("threshold, %", "F1, %", lines, f"F1 of {item.name} by threshold", names))
     lines = {"a score that says what it is": ((0.0, 0.0), (100.0, 100.0))}
     for model in comparison.models:
         bins = [item for item in model.diagnosis.calibration.bins if item.mean_score is not None]
         known = [(item.mean_score, item.precision) for item in bins if item.precision is not None]
         lines[model.measured.name] = tuple((100 * (score or 0.0), 100 * precision) for score, precision in known)
-    parts.append(_chart("score, %", "right, %", lines, "Share of right detections by score"))
+    parts.append(_chart("score, %", "right, %", lines, "Share of right detections by score", names))
     lead = "Every detection counts here, down to the lowest score. A point of the last plot is a tenth of the scores."
     return section("Curves", "".join(parts), lead) if any(parts) else ""
 
@@ -135,8 +139,10 @@ def _pairs(across: Sequence[float], upward: Sequence[float]) -> tuple[tuple[floa
     return tuple((100 * x, 100 * y) for x, y in zip(across, upward, strict=True))
 
 
-def _chart(x: str, y: str, lines: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
-    plotted = line_chart(x, y, lines, title)
+def _chart(
+    x: str, y: str, lines: Mapping[str, Sequence[tuple[float, float]]], title: str, models: Sequence[str]
+) -> str:
+    plotted = line_chart(x, y, lines, title, models)
     return f'<h3>{escape(title)}</h3><div class="plot">{plotted}</div>' if plotted else ""
 
 

@@ -6,7 +6,7 @@ Every colour is a CSS class of `page.css`; a plot carries its own text descripti
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -28,12 +28,21 @@ class IntervalRow:
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """One model in the plane of latency (ms) and accuracy (points).  kind: baseline, step, reference or result"""
+    """One model in the plane of latency (ms) and accuracy (points).
+
+    kind:     baseline, step, reference or result
+    is_named: whether the user named it, so that no translation may touch the name
+    """
 
     name: str
     kind: str
     x: float
     y: float
+    is_named: bool = False
+
+    def in_words(self) -> str:
+        """`model small: 12.3 ms, 66.9 points`; a step of ours without `model`"""
+        return f"{'model ' if self.is_named else ''}{self.name}: {self.x:.1f} ms, {self.y:.1f} points"
 
 
 @dataclass(frozen=True)
@@ -162,18 +171,28 @@ def scatter_plot(points: Sequence[ScatterPoint]) -> str:
     parts.append(f'<polyline class="path" points="{path}"/>')
     parts += [
         f'<circle class="point {p.kind}" cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="{9 if p.kind == "result" else 7}">'
-        f"<title>{escape(p.name)}: {p.x:.1f} ms, {p.y:.1f} points</title></circle>"
+        f"<title>{escape(p.in_words())}</title></circle>"
         for p in points
     ]
     places = [(x(point.x), y(point.y)) for point in points]
     for point, (at_x, at_y, anchor) in zip(points, _label_places(points, places)):
-        parts.append(_text(at_x, at_y, point.name, "label strong" if point.kind == "result" else "label small", anchor))
-    described = "; ".join(f"{p.name}: {p.x:.1f} ms, {p.y:.1f} points" for p in points)
+        kind = "label strong" if point.kind == "result" else "label small"
+        parts.append(_text(at_x, at_y, point.name, kind, anchor, point.is_named))
+    described = "; ".join(point.in_words() for point in points)
     return _svg(height, "Accuracy against latency", described, parts)
 
 
-def line_chart(x_label: str, y_label: str, lines: Mapping[str, Sequence[tuple[float, float]]], title: str) -> str:
-    """Lines over a common axis with a legend: training losses, accuracy after each epoch."""
+def line_chart(
+    x_label: str,
+    y_label: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    models: Collection[str] = (),
+) -> str:
+    """Lines over a common axis with a legend: training losses, accuracy after each epoch.
+
+    models: which of the lines are called as the user called a model, so that no translation may touch the name
+    """
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
         return ""
@@ -205,9 +224,11 @@ def line_chart(x_label: str, y_label: str, lines: Mapping[str, Sequence[tuple[fl
         kind = _LINE_CLASSES[number % len(_LINE_CLASSES)]
         parts.append(f'<polyline class="line {kind}" points="{" ".join(place(point) for point in points)}"/>')
         parts.append(f'<rect class="fill {kind}" x="{along}" y="12" width="14" height="14" rx="3"/>')
-        parts.append(_text(along + 20, 24, name, "label small", "start"))
+        parts.append(_text(along + 20, 24, name, "label small", "start", name in models))
         along += 44 + 7.4 * len(name)
-    described = "; ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in lines.items())
+    described = "; ".join(
+        f"{'model ' if name in models else ''}{name} ends at {points[-1][1]:.4g}" for name, points in lines.items()
+    )
     return _svg(height, title, described, parts)
 
 
@@ -316,8 +337,9 @@ def _vertical(x: float, top: float, bottom: float, kind: str) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, kind: str, anchor: str, is_name: bool = False) -> str:
+    alone = ' translate="no"' if is_name else ""
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{alone}>{escape(text)}</text>'
 
 
 def _svg(height: float, title: str, described: str, parts: Sequence[str]) -> str:

@@ -5,9 +5,10 @@ Pages are written once, in English.  A template has named holes:
     "{n_lost} of {n_heads} bare heads newly missed" -> "{n_heads} 个未戴头盔的头部中，新漏检 {n_lost} 个"
 
 A hole whose name begins with `n_` takes a figure as `figures.py` writes it (a number, with its unit or without, or
-"unknown"), any other takes any text, which is looked up in its turn.  Sentences and lists that stand one after another
-in one text are taken apart where each part is known.  Of several ways to read a text the one counts that leaves the
-fewest letters in English; of equal ones the template with the most text of its own.
+"unknown").  One that begins with `name_` takes a name from outside, of a model, a class or a set, and leaves it as it
+is: a model may be called `small`.  Any other takes any text, which is looked up in its turn.  Sentences and lists that
+stand one after another in one text are taken apart where each part is known.  Of several ways to read a text the one
+counts that leaves the fewest letters in English; of equal ones the template with the most text of its own.
 
 A page is split at its tags, which is sound because pages escape every < and > of what they show, in attributes too.
 Translated are texts between tags, `<title>` and `aria-label`; left alone are `<style>`, `<pre>`, and every element
@@ -31,6 +32,8 @@ _TAG_NAME = re.compile(r"<(/?)([a-z][\w-]*)", re.IGNORECASE)
 _LABEL = re.compile(r'(?<= aria-label=")[^"]*')
 _HOLE = re.compile(r"\{(\w+)\}")
 _FIGURE = rf"[+\-−]?\d+(?:[.,]\d+)*(?:e[+-]?\d+)?(?: ?(?:%|×|ms|px|[kMGT]?B|[kMGT])(?!\w))?|{UNKNOWN}"
+_NAME = r"(?:(?!\. |; |: ).)+?"  # no sentence ends in a name
+_FOR_A_NAME = frozenset({"the baseline"})  # what we say where a model has no name
 _IS_FIGURE = re.compile(_FIGURE)
 _PER_CENT = re.compile(r"(?<=\d) %")  # in Chinese without a blank
 _ENGLISH = re.compile(r"[A-Za-z]{2,}")
@@ -86,7 +89,7 @@ class _Template:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         parts = [
-            re.escape(piece) if number % 2 == 0 else f"(?P<{piece}>{_FIGURE if piece.startswith('n_') else '.+?'})"
+            f"(?P<{piece}>{_held_by(piece)})" if number % 2 else re.escape(piece)
             for number, piece in enumerate(self.pieces)
         ]
         return re.compile("".join(parts))
@@ -179,7 +182,8 @@ class Catalogue:
     def _filled(self, translation: str, holes: Mapping[str, str]) -> Translated:
         fills = {name: self.translate(text) for name, text in holes.items()}
         left = tuple(piece for found in fills.values() for piece in found.left)
-        text = _HOLE.sub(lambda match: f"\0{fills[match.group(1)].text}\0", translation)
+        texts = {name: holes[name] if _is_of_name(name, holes[name]) else found.text for name, found in fills.items()}
+        text = _HOLE.sub(lambda match: f"\0{texts[match.group(1)]}\0", translation)
         return Translated(_WIDE_BLANKS.sub("", text).replace("\0", ""), left, True)
 
 
@@ -245,6 +249,18 @@ def _inside_blanks(text: str, rewrite: Callable[[str], str]) -> str:
 
 def _letters(found: Translated) -> int:
     return sum(map(len, found.left))
+
+
+def _held_by(hole: str) -> str:
+    """What a hole takes, as a regular expression."""
+    if hole.startswith("n_"):
+        return _FIGURE
+    return _NAME if hole.startswith("name_") else ".+?"
+
+
+def _is_of_name(hole: str, text: str) -> bool:
+    """Whether the text comes from outside, so that it is no word of ours even where it looks like one."""
+    return hole.startswith("name_") and text not in _FOR_A_NAME
 
 
 def _is_technical(word: str) -> bool:
