@@ -219,10 +219,10 @@ def threshold_for_alarms(matches: Matches, allowed_per_100: float) -> float:
 
 
 def midpoint_above(score: float, scores: NDArray[np.float64]) -> float:
-    """Halfway between `score` and the next higher of `scores`; just above `score` where it is the highest."""
+    """Halfway between `score` and the next higher of `scores`; the next float32 above it where it is the highest."""
     higher = scores[scores > score]
     if not higher.size:
-        return float(np.nextafter(score, np.inf))
+        return float(np.nextafter(np.float32(score), np.float32(np.inf)))
     nearest = float(higher.min())
     middle = (score + nearest) / 2
     return middle if score < middle <= nearest else nearest
