@@ -28,20 +28,24 @@ def report_schema() -> Schema:
     for kind in (RunReport, Comparison, CrossDomain):
         _schema(kind, found)
     found["RunReport"] = _as_written(found["RunReport"])
-    for name, version, kind_name in (
-        ("Comparison", COMPARISON_FORMAT, "comparison"),
-        ("CrossDomain", CROSS_DOMAIN_FORMAT, "cross-domain"),
-    ):
-        found[name]["properties"].update({"format": {"const": version}, "kind": {"const": kind_name}})
-        found[name]["required"] += ["format", "kind"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "What helmlite compress, helmlite compare and helmlite cross-domain write",
         "description": "Accuracies and recalls are in [0, 1], losses and their intervals in points, times in ms, sizes "
         "in bytes. null is unknown, never zero.",
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("RunReport", "Comparison", "CrossDomain")],
+        "anyOf": [
+            {"$ref": "#/$defs/RunReport"},
+            _as_file("Comparison", COMPARISON_FORMAT, "comparison"),
+            _as_file("CrossDomain", CROSS_DOMAIN_FORMAT, "cross-domain"),
+        ],
         "$defs": dict(sorted(found.items())),
     }
+
+
+def _as_file(name: str, version: int, kind: str) -> Schema:
+    """What a file of its own says beside; the comparison within a run's report, its evidence, does not."""
+    stated = {"format": {"const": version}, "kind": {"const": kind}}
+    return {"$ref": f"#/$defs/{name}", "properties": stated, "required": list(stated)}
 
 
 def _as_written(schema: Schema) -> Schema:
