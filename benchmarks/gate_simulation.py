@@ -235,7 +235,9 @@ def _simulate(arguments: argparse.Namespace, name: str, truths: Sequence[Truth],
             )
             for number in range(start + len(known), stop)
         ]
-        values = {"commit": commit(), "resamples": arguments.resamples, "checks": sorted(arguments.checks)}
+        before = json.loads(path.read_text())["commit"] if known else commit()
+        made_at = " and ".join(dict.fromkeys([*before.split(" and "), commit()]))
+        values = {"commit": made_at, "resamples": arguments.resamples, "checks": sorted(arguments.checks)}
         write_whole(path, json.dumps({**values, "sets": [*known, *rows]}))
         print(path.name, flush=True)
 
