@@ -38,6 +38,7 @@ from helmlite.evaluate.thresholds import BEST_F1, DEFAULT_THRESHOLD, ThresholdRu
 from helmlite.runtime.manifest import Thresholds
 
 _RESAMPLES = 1000
+_TOO_FEW_PICTURES = "too few pictures for an interval"
 
 
 @dataclass(frozen=True)
@@ -281,7 +282,7 @@ def difference_in_words(
     name: str,
     loss_points: float | None,
     loss_ci95: tuple[float, float] | None,
-    why_none: str = "too few pictures for an interval",
+    why_none: str = _TOO_FEW_PICTURES,
 ) -> str:
     """A difference in one sentence; what its interval does not prove is not called a loss or a gain.
 
@@ -311,8 +312,8 @@ def recall_difference(
     losses = 100 * (draws.recall(before, thresholds[0]) - draws.recall(after, thresholds[1]))
     loss, interval = known(losses[0]), draws.head_interval(losses, before)
     too_few = draws.too_few_heads(before)
-    reason = {"why_none": f"no interval can be trusted on {too_few}"} if too_few else {}
-    return loss, interval, difference_in_words("Recall of no_helmet", loss, interval, **reason)
+    why_none = f"no interval can be trusted on {too_few}" if too_few else _TOO_FEW_PICTURES
+    return loss, interval, difference_in_words("Recall of no_helmet", loss, interval, why_none)
 
 
 def _model(

@@ -80,9 +80,7 @@ def cross_domain_models(
     rows = _rows(wanted, [item.homes for item in parsed], opened, sets, given)
     looked, remarks = list[LookedAt](), list[str]()
     for item in sets:
-        parts = [
-            part if limit is None else part.subset(list(range(min(limit, len(part))))) for part in whole[item.name]
-        ]
+        parts = [_first(part, limit) for part in whole[item.name]]
         pictures, contenders, said = look(opened, parts, seed=seed, shown=shown)
         looked.append(LookedAt(item.name, pictures[0], pictures[-1], tuple(contenders)))
         remarks += [f"{item.name}: {line}" for line in said if line not in _lines_of(opened)]

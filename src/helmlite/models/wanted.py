@@ -89,7 +89,7 @@ def typed_again(program: str, words: Sequence[str]) -> str:
 
     program: what stands before the words, for instance `helmlite`;  words: as the shell gave them
 
-    >>> typed_again("helmlite", ["eval", "/home/alice/runs/small/best.pt", "--data=/home/alice/bikes/data.yaml"])
+    >>> typed_again("helmlite", ["eval", "/alice/runs/small/best.pt", "--data=/alice/bikes/data.yaml"])
     'helmlite eval small/best.pt --data=bikes/data.yaml'
     """
     return f"{program} {shlex.join(_last_parts(word) for word in words)}"

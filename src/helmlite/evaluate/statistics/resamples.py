@@ -20,6 +20,7 @@ from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import Matches
 from helmlite.evaluate.statistics.intervals import Floats, Interval, percentile_interval
 from helmlite.evaluate.statistics.resampling import (
+    EVERY_IOU,
     Weights,
     bootstrap_weights,
     match_records,
@@ -51,9 +52,10 @@ class Resamples:
 
     @property
     def has_enough_pictures(self) -> bool:
+        """Whether there are independent draws enough for an interval."""
         return self.units >= FEWEST_PICTURES
 
-    def map(self, found: Predictions, dataset: Dataset, ious: Sequence[int] = tuple(range(10))) -> Floats:
+    def map(self, found: Predictions, dataset: Dataset, ious: Sequence[int] = EVERY_IOU) -> Floats:
         """mAP over the IoU thresholds numbered `ious`, in [0, 1]; NaN where it is unknown.  (1 + B,)"""
         return mean_average_precision(match_records(found, dataset), self.weights, ious=ious)
 

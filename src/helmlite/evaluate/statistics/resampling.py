@@ -27,7 +27,7 @@ Weights = NDArray[np.int64]  # (B, N): how often each of N pictures counts in ea
 AREAS = ("all", *SIZES)
 _RECALL_POINTS = np.linspace(0.0, 1.0, 101)
 _CELLS_AT_ONCE = 60_000  # resamples x detections held in memory together: what fits the cache is twice as fast
-_EVERY_IOU = tuple(range(10))
+EVERY_IOU = tuple(range(10))
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,13 @@ def unit_count(groups: Sequence[str | None]) -> int:
     return len(set(unit_numbers(groups)))
 
 
-def average_precision(record: MatchRecord, weights: Weights, ious: Sequence[int] = _EVERY_IOU) -> Floats:
+def average_precision(record: MatchRecord, weights: Weights, ious: Sequence[int] = EVERY_IOU) -> Floats:
     """Mean AP over the IoU thresholds numbered `ious` in each resample; NaN where nothing is labelled.  (B,)"""
     return _in_blocks(lambda part: _average_precision(record, part, ious), weights, len(record.pictures))
 
 
 def mean_average_precision(
-    records: MatchRecords, weights: Weights, area: str = "all", ious: Sequence[int] = _EVERY_IOU
+    records: MatchRecords, weights: Weights, area: str = "all", ious: Sequence[int] = EVERY_IOU
 ) -> Floats:
     """COCO's mAP over the classes that are labelled in each resample; NaN where none is.  (B,)"""
     return mean_of_known([average_precision(areas[area], weights, ious) for areas in records.by_class])
@@ -258,22 +258,23 @@ def _precision_without_each(record: MatchRecord, unit_of: NDArray[np.int64]) -> 
     heads_of = np.bincount(unit_of, record.heads, minlength=units).astype(np.int64)
     labelled = int(record.heads.sum()) - heads_of  # (U,)
     unit = unit_of[record.pictures]  # (M,)
-    step = max(_CELLS_AT_ONCE // max(int(record.is_true.sum(axis=1).max(initial=1)), 1), 1)
-    total = np.zeros(units)
-    for iou in _EVERY_IOU:
+    at_ious = []
+    for iou in EVERY_IOU:
         counted = np.flatnonzero(record.counts[iou])
         at_true = np.flatnonzero(record.is_true[iou] & record.counts[iou])  # (K,)
         until = np.searchsorted(counted, at_true, side="right")  # (K,) detections counted down to each true positive
         first = np.searchsorted(at_true, counted)  # the true positive from which on each detection counts; K for none
-        of_counted, of_true = _Owned(unit[counted], first), _Owned(unit[at_true], np.arange(len(at_true)))
-        for start in range(0, units, step):
-            stop = min(start + step, units)
-            true = np.arange(1, len(at_true) + 1) - of_true.so_far(start, stop, len(at_true))
-            seen = until - of_counted.so_far(start, stop, len(at_true))
-            total[start:stop] += _area_under(
-                true.astype(np.int32), seen.astype(np.int32), _points_reached(labelled[start:stop])
-            )
-    return np.where(labelled > 0, total / len(_EVERY_IOU), np.nan)
+        at_ious.append((until, _Owned(unit[counted], first), _Owned(unit[at_true], np.arange(len(at_true)))))
+    step = max(_CELLS_AT_ONCE // max(int(record.is_true.sum(axis=1).max(initial=1)), 1), 1)
+    total = np.zeros(units)
+    for start in range(0, units, step):
+        stop = min(start + step, units)
+        reached = _points_reached(labelled[start:stop])
+        for until, of_counted, of_true in at_ious:
+            true = np.arange(1, len(until) + 1) - of_true.so_far(start, stop, len(until))
+            seen = until - of_counted.so_far(start, stop, len(until))
+            total[start:stop] += _area_under(true.astype(np.int32), seen.astype(np.int32), reached)
+    return np.where(labelled > 0, total / len(EVERY_IOU), np.nan)
 
 
 class _Owned:
