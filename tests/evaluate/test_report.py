@@ -32,6 +32,7 @@ from helmlite.evaluate.pages.run_page import report_page
 from helmlite.evaluate.pages.terminal import show_report
 from helmlite.evaluate.report import RunReport, report_json, verdict_line
 from helmlite.evaluate.report_files import read_report, write_report
+from helmlite.runtime.manifest import StayedFloat
 from written_reports import BASELINE, GATE, RESULT, a_report, compared
 
 
@@ -366,6 +367,37 @@ def test_faster_is_left_and_better_is_up() -> None:
     assert spots["result"][0] < spots["baseline"][0]
     assert spots["result"][1] > spots["baseline"][1]  # SVG counts down from the top
     assert scatter_plot([ScatterPoint("alone", "result", 10.0, 58.0)]) == ""
+
+
+def test_labels_of_dots_that_lie_together_do_not_cover_each_other_and_are_led_to() -> None:
+    crowd = [ScatterPoint(f"a name of some length {n}", "step", 20.0 + 0.2 * n, 26.0) for n in range(6)]
+    svg = scatter_plot([ScatterPoint("base", "baseline", 170.0, 22.0), *crowd])
+    places = [(float(x), float(y), anchor) for x, y, anchor in re.findall(_LABEL, svg)]
+    assert len(places) == 7
+    for n, (x, y, anchor) in enumerate(places):
+        for other_x, other_y, other_anchor in places[:n]:
+            assert abs(y - other_y) > 13 or (anchor == "end" and other_anchor == "start" and x < other_x), (x, y)
+    assert svg.count('class="leader"') == sum(abs(y - 5 - at) > 16 for (_, y, _), at in zip(places, _dots(svg)))
+    assert 'class="leader"' in svg
+
+
+_LABEL = r'<text class="label [a-z]+" x="([0-9.]+)" y="([0-9.]+)" text-anchor="(start|end)"'
+
+
+def _dots(svg: str) -> list[float]:
+    return [float(y) for y in re.findall(r'<circle class="point [a-z]+" cx="[0-9.]+" cy="([0-9.]+)"', svg)]
+
+
+def test_a_guide_takes_no_colour_of_the_others() -> None:
+    lines = {"should": [(0.0, 0.0), (1.0, 1.0)], "is": [(0.0, 0.2), (1.0, 0.7)]}
+    svg = line_chart("score", "right", lines, "t", guides=["should"])
+    assert re.findall(r'<polyline class="line (\w+)"', svg) == ["guide", "c1"]
+
+
+def test_what_stayed_float_is_told_by_reason() -> None:
+    parts = (StayedFloat("a", "wide range"), StayedFloat("b", "a head"), StayedFloat("c", "wide range"))
+    page = report_page(replace(a_report(), stayed_float=parts))
+    assert '<td>2</td><td class="text hash wrap" translate="no">a, c</td>' in page
 
 
 def test_a_line_chart_of_one_point_and_of_none() -> None:

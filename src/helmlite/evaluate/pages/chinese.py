@@ -123,13 +123,14 @@ CHINESE: Mapping[str, str] = {
     "Each factor is the ratio of two rows, all timed in turn in one run.": (
         "每个因素是两行延迟之比，所有行在同一次运行中轮流计时。"
     ),
-    "Together they make {n_product}; the baseline and the result alone, timed once more: {n_measured}": (
-        "各因素相乘为 {n_product}；只对基线和结果再测一次：{n_measured}"
+    "Together they make {n_product}.": "各因素相乘为 {n_product}。",
+    "The baseline and the result alone, timed once more: {n_measured}.": "只对基线和结果再测一次：{n_measured}。",
+    "The baseline and the result alone, timed once more: {n_measured}, {n_apart} less.": (
+        "只对基线和结果再测一次：{n_measured}，比乘积低 {n_apart}。"
     ),
-    "Together they make {n_product}; the baseline and the result alone, timed once more: {n_measured}, {n_apart} "
-    "above it": "各因素相乘为 {n_product}；只对基线和结果再测一次：{n_measured}，乘积比它高 {n_apart}",
-    "Together they make {n_product}; the baseline and the result alone, timed once more: {n_measured}, {n_apart} "
-    "below it": "各因素相乘为 {n_product}；只对基线和结果再测一次：{n_measured}，乘积比它低 {n_apart}",
+    "The baseline and the result alone, timed once more: {n_measured}, {n_apart} more.": (
+        "只对基线和结果再测一次：{n_measured}，比乘积高 {n_apart}。"
+    ),
     # pages/run_page.py: classes, heads, training, files
     "Each class and size": "各类别与各尺寸",
     "class or size": "类别或尺寸",
@@ -176,7 +177,7 @@ CHINESE: Mapping[str, str] = {
         "仅数值精度一项对报告图片上结果的影响，框与得分分开列出。"
     ),
     "What stayed float": "保持浮点的部分",
-    "part of the graph": "计算图中的部分",
+    "parts of the graph": "计算图中的部分",
     "why": "原因",
     "Seed and versions": "随机种子与版本",
     "Latency was measured on": "延迟测量条件",

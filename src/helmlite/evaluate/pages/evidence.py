@@ -125,12 +125,14 @@ def _curves(comparison: Comparison) -> str:
             if of_class.by_threshold is not None
         }
         parts.append(_chart("threshold, %", "F1, %", lines, f"F1 of {item.name} by threshold", names))
-    lines = {"a score that says what it is": ((0.0, 0.0), (100.0, 100.0))}
+    lines = {}
     for model in comparison.models:
         bins = [item for item in model.diagnosis.calibration.bins if item.mean_score is not None]
         known = [(item.mean_score, item.precision) for item in bins if item.precision is not None]
         lines[model.measured.name] = tuple((100 * (score or 0.0), 100 * precision) for score, precision in known)
-    parts.append(_chart("score, %", "right, %", lines, "Share of right detections by score", names))
+    ideal = "a score that says what it is"
+    lines[ideal] = ((0.0, 0.0), (100.0, 100.0))
+    parts.append(_chart("score, %", "right, %", lines, "Share of right detections by score", names, [ideal]))
     lead = "Every detection counts here, down to the lowest score. A point of the last plot is a tenth of the scores."
     return section("Curves", "".join(parts), lead) if any(parts) else ""
 
@@ -140,9 +142,14 @@ def _pairs(across: Sequence[float], upward: Sequence[float]) -> tuple[tuple[floa
 
 
 def _chart(
-    x: str, y: str, lines: Mapping[str, Sequence[tuple[float, float]]], title: str, models: Sequence[str]
+    x: str,
+    y: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    title: str,
+    models: Sequence[str],
+    guides: Sequence[str] = (),
 ) -> str:
-    plotted = line_chart(x, y, lines, title, models)
+    plotted = line_chart(x, y, lines, title, models, guides)
     return f'<h3>{escape(title)}</h3><div class="plot">{plotted}</div>' if plotted else ""
 
 

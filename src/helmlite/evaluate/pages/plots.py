@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 _WIDTH = 960
+_SCATTER_BOTTOM = 330
 _LINE_CLASSES = ("c1", "c2", "c3", "c4", "c5", "c6")
 
 
@@ -147,7 +148,7 @@ def scatter_plot(points: Sequence[ScatterPoint]) -> str:
     points = [point for point in points if point.x > 0]
     if len(points) < 2:
         return ""
-    left, right, top, bottom, height = 70, 40, 20, 330, 384
+    left, right, top, bottom, height = 70, 40, 20, _SCATTER_BOTTOM, 384
     logs = [math.log10(point.x) for point in points]
     low, high = min(logs) - 0.12, max(logs) + 0.18
     heights = nice_ticks(min(p.y for p in points) - 1, max(p.y for p in points) + 1, 6)
@@ -169,14 +170,18 @@ def scatter_plot(points: Sequence[ScatterPoint]) -> str:
     steps = [point for point in points if point.kind in ("baseline", "step", "result")]
     path = " ".join(f"{x(point.x):.1f},{y(point.y):.1f}" for point in steps)
     parts.append(f'<polyline class="path" points="{path}"/>')
+    places = [(x(point.x), y(point.y)) for point in points]
+    labels = _label_places(points, places)
     parts += [
         f'<circle class="point {p.kind}" cx="{x(p.x):.1f}" cy="{y(p.y):.1f}" r="{9 if p.kind == "result" else 7}">'
         f"<title>{escape(p.in_words())}</title></circle>"
         for p in points
     ]
-    places = [(x(point.x), y(point.y)) for point in points]
-    for point, (at_x, at_y, anchor) in zip(points, _label_places(points, places)):
+    for point, (from_x, from_y), (at_x, at_y, anchor) in zip(points, places, labels):
         kind = "label strong" if point.kind == "result" else "label small"
+        if abs(at_y - 5 - from_y) > 16:  # too far from its dot to be taken for its label
+            end = f'x2="{at_x:.1f}" y2="{at_y - 5:.1f}"'
+            parts.append(f'<line class="leader" x1="{from_x:.1f}" y1="{from_y:.1f}" {end}/>')
         parts.append(_text(at_x, at_y, point.name, kind, anchor, point.is_named))
     described = "; ".join(point.in_words() for point in points)
     return _svg(height, "Accuracy against latency", described, parts)
@@ -188,10 +193,12 @@ def line_chart(
     lines: Mapping[str, Sequence[tuple[float, float]]],
     title: str,
     models: Collection[str] = (),
+    guides: Collection[str] = (),
 ) -> str:
     """Lines over a common axis with a legend: training losses, accuracy after each epoch.
 
     models: which of the lines are called as the user called a model, so that no translation may touch the name
+    guides: which of them only show where a line should lie: dashed, and the others keep their colours
     """
     lines = {name: points for name, points in lines.items() if points}
     if not lines:
@@ -220,8 +227,9 @@ def line_chart(
     parts.append(_text(_WIDTH - right, bottom + 42, f"{x_label} →", "tick", "end"))
     parts.append(_text(left - 58, bottom + 42, f"↑ {y_label}", "tick", "start"))
     along = float(left)
-    for number, (name, points) in enumerate(lines.items()):
-        kind = _LINE_CLASSES[number % len(_LINE_CLASSES)]
+    coloured = [name for name in lines if name not in guides]
+    for name, points in lines.items():
+        kind = "guide" if name in guides else _LINE_CLASSES[coloured.index(name) % len(_LINE_CLASSES)]
         parts.append(f'<polyline class="line {kind}" points="{" ".join(place(point) for point in points)}"/>')
         parts.append(f'<rect class="fill {kind}" x="{along}" y="12" width="14" height="14" rx="3"/>')
         parts.append(_text(along + 20, 24, name, "label small", "start", name in models))
@@ -308,19 +316,19 @@ def _log_ticks(low: float, high: float) -> list[float]:
 def _label_places(
     points: Sequence[ScatterPoint], places: Sequence[tuple[float, float]]
 ) -> list[tuple[float, float, str]]:
-    """A place for each label that no earlier label and no dot lies on, tried right, left, above and below."""
+    """A place for each label that no earlier label and no dot lies on, tried right and left, then above and below."""
     taken = [(x - 10, y - 10, x + 10, y + 10) for x, y in places]
     chosen = []
     for point, (x, y) in zip(points, places):
         width = 7.6 * len(point.name)
         options = []
-        for lift in (0, -16, 16, -32, 32, -48, 48):
+        for lift in (0, *(sign * 16 * level for level in range(1, 8) for sign in (-1, 1))):
             options.append((x + 14, y + 5 + lift, "start", (x + 14, x + 14 + width)))
             options.append((x - 14, y + 5 + lift, "end", (x - 14 - width, x - 14)))
         best = options[0]
         for option in options:
             box = (option[3][0], option[1] - 13, option[3][1], option[1] + 3)
-            inside = box[0] >= 60 and box[2] <= _WIDTH
+            inside = box[0] >= 60 and box[2] <= _WIDTH and box[1] >= 0 and box[3] <= _SCATTER_BOTTOM
             if inside and not any(_overlap(box, other) for other in taken):
                 best = option
                 break

@@ -193,26 +193,24 @@ def _speedup(report: RunReport) -> str:
     if not report.speedup_factors:
         return ""
     factors = [(item.name, item.ratio) for item in report.speedup_factors]
+    has_notes = any(item.note for item in report.speedup_factors)
     rows = "".join(
         f"<tr><td>{escape(item.name)}</td><td>{figures.times(item.ratio)}</td>"
         f"<td>{figures.milliseconds(item.before_ms)} → {figures.milliseconds(item.after_ms)}</td>"
-        f'<td class="text">{escape(item.note)}</td></tr>'
+        + (f'<td class="text">{escape(item.note)}</td></tr>' if has_notes else "</tr>")
         for item in report.speedup_factors
     )
     measured, together = report.measured_speedup, report.factor_product
     apart = ""
     if measured and together:
-        apart = f", {abs(together / measured - 1) * 100:.1f} % {'above' if together > measured else 'below'} it"
+        apart = f", {abs(together / measured - 1) * 100:.1f} % {'less' if together > measured else 'more'}"
     lead = (
         "Each factor is the ratio of two rows, all timed in turn in one run. Together they make "
-        f"{figures.times(together)}; the baseline and the result alone, timed once more: "
+        f"{figures.times(together)}. The baseline and the result alone, timed once more: "
         f"{figures.times(measured)}{apart}."
     )
-    table = (
-        "<table><tr><th>factor</th><th>times faster</th><th>latency, in this order</th>"
-        '<th class="text">measured as</th></tr>'
-        f"{rows}</table>"
-    )
+    notes = '<th class="text">measured as</th>' if has_notes else ""
+    table = f"<table><tr><th>factor</th><th>times faster</th><th>latency, in this order</th>{notes}</tr>{rows}</table>"
     bar = factor_bar(factors, measured)
     return section(
         "Where the speed comes from", f'<div class="plot">{bar}</div><div class="scroll">{table}</div>', lead
@@ -322,12 +320,16 @@ def _fidelity_row(name: str, found: Fidelity) -> str:
 def _stayed_float(report: RunReport) -> str:
     if not report.stayed_float:
         return ""
+    parts: dict[str, list[str]] = {}
+    for item in report.stayed_float:
+        parts.setdefault(item.why, []).append(item.name)
     rows = "".join(
-        f'<tr><td class="hash" translate="no">{escape(item.name)}</td><td class="text">{escape(item.why)}</td></tr>'
-        for item in report.stayed_float
+        f'<tr><td class="wrap">{escape(why)}</td><td>{len(names)}</td>'
+        f'<td class="text hash wrap" translate="no">{escape(", ".join(names))}</td></tr>'
+        for why, names in parts.items()
     )
-    table = f'<table><tr><th>part of the graph</th><th class="text">why</th></tr>{rows}</table>'
-    return section("What stayed float", f'<div class="scroll">{table}</div>')
+    head = '<tr><th>why</th><th>number</th><th class="text">parts of the graph</th></tr>'
+    return section("What stayed float", f'<div class="scroll"><table>{head}{rows}</table></div>')
 
 
 def _provenance(report: RunReport) -> str:
