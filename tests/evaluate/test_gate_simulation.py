@@ -113,7 +113,9 @@ def test_slices_of_other_settings_are_refused_and_short_ones_go_on(
         code, error = called(words)
         assert code == 2 and said in error and error.count("\n") == 1
     assert json.loads(kept.read_text()) == before and not list(tmp_path.glob("twin-n14-*.json"))
+    monkeypatch.setattr(simulation, "commit", lambda: "later")
     assert called("--pictures 12 --sets 3 --resamples 20 --checks recall") == (0, "")
+    assert json.loads(kept.read_text())["commit"] == f"{before['commit']} and later"
     after = json.loads(kept.read_text())["sets"]
     assert len(after) == 3 and after[:2] == before["sets"] and after[2] not in before["sets"]
     assert called("--pictures 12 --sets 2 --scene-size 4 --resamples 30 --checks recall") == (0, ""), "kept apart"

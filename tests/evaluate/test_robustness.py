@@ -210,3 +210,18 @@ def test_what_was_found_in_bad_conditions_is_kept(bright: Dataset, tmp_path: Pat
     next((tmp_path / "worse").iterdir()).unlink()
     worsened_kept(tmp_path / "worse", watch, bright, untouched, 3, told.append)
     assert len(asked) == 2 * 27 * len(untouched) and "made again" in told[0]
+
+
+@pytest.mark.parametrize("number", [0, 13])  # the first file is held against the pictures, the others against it
+def test_what_was_found_in_other_pictures_of_the_same_names_is_not_taken(
+    bright: Dataset, tmp_path: Path, number: int
+) -> None:
+    untouched, told = predict_all(_sees_by_day, bright), []
+    worsened_kept(tmp_path, _sees_by_day, bright, untouched, 3, told.append)
+    of_case = {case: f"{case.condition.replace(' ', '-')}-{case.severity}-seed-3.json" for case in all_cases()}
+    path = tmp_path / list(of_case.values())[number]
+    right = path.read_bytes()
+    path.write_text(json.dumps({**json.loads(right), "sha256": "0" * 64}))
+    worsened_kept(tmp_path, _sees_by_day, bright, untouched, 3, told.append)
+    assert told == [f"{tmp_path}: not of these very pictures, labels and classes, and made again"]
+    assert path.read_bytes() == right

@@ -106,6 +106,10 @@ class StoredPredictions:
         others = set(range(len(dataset))) - set(indices)
         return self.sha256 == _sha256(self.predictions, dataset) and not any(is_readable(dataset, i) for i in others)
 
+    def is_beside(self, other: StoredPredictions) -> bool:
+        """Whether these are of the same pictures, labels and classes as `other`."""
+        return self.sha256 == other.sha256 and self.predictions.indices == other.predictions.indices
+
 
 @dataclass(frozen=True)
 class ClassAccuracy:

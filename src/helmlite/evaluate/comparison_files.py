@@ -15,8 +15,8 @@ from helmlite.evaluate.pages.gallery import GalleryPart, write_gallery
 from helmlite.evaluate.pages.markdown import comparison_markdown
 from helmlite.evaluate.pages.translate import in_chinese
 from helmlite.evaluate.pictures import CSV_NAME
-from helmlite.evaluate.plain import from_plain, to_plain
-from helmlite.files import read_json, write_whole
+from helmlite.evaluate.plain import read_plain, to_plain
+from helmlite.files import write_whole
 
 JSON_NAME, PAGE_NAME, MARKDOWN_NAME = "comparison.json", "comparison.html", "comparison.md"
 CHINESE_PAGE_NAME = "comparison.zh-CN.html"
@@ -59,8 +59,4 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 def read_comparison(path: Path) -> Comparison:
     """The comparison in a folder, or in a `comparison.json`.  Raises OSError, ValueError."""
-    file = path / JSON_NAME if path.is_dir() else path
-    values = read_json(file, dict, "so it is not a comparison of helmlite; give the command again that wrote it")
-    if values.get("kind") != "comparison" or values.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{file}: expected a comparison of format {FORMAT_VERSION}.")
-    return from_plain(Comparison, values, str(file))
+    return read_plain(Comparison, path, JSON_NAME, "comparison", FORMAT_VERSION)

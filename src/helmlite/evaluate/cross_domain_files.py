@@ -12,8 +12,8 @@ from helmlite.evaluate.cross_domain import CrossDomain
 from helmlite.evaluate.pages.cross_domain_page import cross_domain_page
 from helmlite.evaluate.pages.markdown import cross_domain_markdown
 from helmlite.evaluate.pages.translate import in_chinese
-from helmlite.evaluate.plain import from_plain, to_plain
-from helmlite.files import read_json, write_whole
+from helmlite.evaluate.plain import read_plain, to_plain
+from helmlite.files import write_whole
 
 JSON_NAME, PAGE_NAME, MARKDOWN_NAME = "cross-domain.json", "cross-domain.html", "cross-domain.md"
 CHINESE_PAGE_NAME = "cross-domain.zh-CN.html"
@@ -46,8 +46,4 @@ def cross_domain_json(matrix: CrossDomain) -> dict[str, Any]:
 
 def read_cross_domain(path: Path) -> CrossDomain:
     """The matrix in a folder, or in a `cross-domain.json`.  Raises OSError, ValueError."""
-    file = path / JSON_NAME if path.is_dir() else path
-    values = read_json(file, dict, "so it is no matrix of helmlite; give the command again that wrote it")
-    if values.get("kind") != "cross-domain" or values.get("format") != FORMAT_VERSION:
-        raise ValueError(f"{file}: expected a cross-domain matrix of format {FORMAT_VERSION}.")
-    return from_plain(CrossDomain, values, str(file))
+    return read_plain(CrossDomain, path, JSON_NAME, "cross-domain", FORMAT_VERSION)

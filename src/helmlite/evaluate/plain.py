@@ -6,9 +6,12 @@ import dataclasses
 import math
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
+
+from helmlite.files import read_json
 
 T = TypeVar("T")
 
@@ -38,6 +41,19 @@ def from_plain(kind: type[T], value: Any, where: str = "value") -> T:
     Raises ValueError where a field that has no default is missing or a value has another shape; `where` names it.
     """
     return cast(T, _build(kind, value, where))
+
+
+def read_plain(kind: type[T], path: Path, file_name: str, tag: str, version: int) -> T:
+    """The dataclass `kind` from a JSON file of its own, or from `file_name` in a folder: the fields of `to_plain`, with
+    `tag` under "kind" and `version` under "format".
+
+    Raises OSError, and ValueError with the path where the file holds anything else.
+    """
+    file = path / file_name if path.is_dir() else path
+    values = read_json(file, dict, f"so it is not a {tag} of helmlite; give the command again that wrote it")
+    if values.get("kind") != tag or values.get("format") != version:
+        raise ValueError(f"{file}: expected a {tag} of helmlite, format {version}.")
+    return from_plain(kind, values, str(file))
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:

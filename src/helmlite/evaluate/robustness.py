@@ -8,7 +8,7 @@ pictures under a condition, its interval paired by picture.  Of 27 intervals of 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.detections import Detections, Predictor
-from helmlite.evaluate.accuracy import Predictions, Progress, load_predictions, measure_accuracy, save_predictions
+from helmlite.evaluate.accuracy import Predictions, Progress, measure_accuracy, read_predictions, save_predictions
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.statistics.intervals import known
@@ -146,7 +146,7 @@ def predict_worsened(
             found[case].append(predict(changed))
         if progress is not None:
             progress(position + 1, len(untouched))
-    worse = {case: Predictions(tuple(items), untouched.indices) for case, items in found.items()}
+    worse = {case: replace(untouched, detections=tuple(items)) for case, items in found.items()}
     return WorsePredictions(untouched, worse, seed)
 
 
@@ -167,9 +167,14 @@ def worsened_kept(
     }
     if any(path.is_file() for path in files.values()):
         try:
-            return WorsePredictions(untouched, {c: load_predictions(path, dataset) for c, path in files.items()}, seed)
+            kept = {case: read_predictions(path) for case, path in files.items()}
         except (ValueError, OSError):
             log(f"{folder}: incomplete or damaged, and made again")
+        else:
+            first = next(iter(kept.values()))  # the others need not be held against the pictures once more
+            if first.is_of(dataset) and all(item.is_beside(first) for item in kept.values()):
+                return WorsePredictions(untouched, {case: item.predictions for case, item in kept.items()}, seed)
+            log(f"{folder}: not of these very pictures, labels and classes, and made again")
     folder.mkdir(parents=True, exist_ok=True)
     found = predict_worsened(predict, dataset, untouched, seed=seed)
     for case, predictions in found.worse.items():
