@@ -250,7 +250,7 @@ def test_it_is_written_and_read_again(comparison: Comparison, tmp_path: Path) ->
     values = json.loads((tmp_path / "out" / JSON_NAME).read_text("utf-8"))
     assert values["kind"] == "comparison" and values["models"][0]["measured"]["name"] == "first"
     (tmp_path / "other.json").write_text('{"format": 1, "kind": "report"}')
-    with pytest.raises(ValueError, match="expected a comparison of helmlite, format 1"):
+    with pytest.raises(ValueError, match="expected a file of helmlite of kind 'comparison', format 1"):
         read_comparison(tmp_path / "other.json")
     assert (tmp_path / "out" / MARKDOWN_NAME).read_text("utf-8") == comparison_markdown(comparison)
 

@@ -161,7 +161,7 @@ def test_the_files_are_read_back_and_fit_the_schema(matrix: CrossDomain, tmp_pat
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.Draft202012Validator(report_schema()).validate({**values, "cells": 3})
     (tmp_path / "out" / JSON_NAME).write_text(json.dumps({**cross_domain_json(matrix), "format": 9}))
-    with pytest.raises(ValueError, match="expected a cross-domain of helmlite, format 1"):
+    with pytest.raises(ValueError, match="expected a file of helmlite of kind 'cross-domain', format 1"):
         read_cross_domain(tmp_path / "out")
     told = (tmp_path / "out" / MARKDOWN_NAME).read_text("utf-8")
     assert told == cross_domain_markdown(matrix)

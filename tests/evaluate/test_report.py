@@ -394,6 +394,14 @@ def test_a_guide_takes_no_colour_of_the_others() -> None:
     assert re.findall(r'<polyline class="line (\w+)"', svg) == ["guide", "c1"]
 
 
+@pytest.mark.parametrize(("share", "told"), [(0.8, "20.0 % less"), (1.25, "25.0 % more")])
+def test_the_measured_whole_is_held_against_the_product(share: float, told: str) -> None:
+    product = a_report().factor_product
+    assert product is not None
+    page = report_page(replace(a_report(), speedup=share * product))
+    assert f"timed once more: {figures.times(share * product)}, {told}." in page
+
+
 def test_what_stayed_float_is_told_by_reason() -> None:
     parts = (StayedFloat("a", "wide range"), StayedFloat("b", "a head"), StayedFloat("c", "wide range"))
     page = report_page(replace(a_report(), stayed_float=parts))

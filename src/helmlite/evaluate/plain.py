@@ -50,9 +50,9 @@ def read_plain(kind: type[T], path: Path, file_name: str, tag: str, version: int
     Raises OSError, and ValueError with the path where the file holds anything else.
     """
     file = path / file_name if path.is_dir() else path
-    values = read_json(file, dict, f"so it is not a {tag} of helmlite; give the command again that wrote it")
+    values = read_json(file, dict, f"so it is no '{tag}' of helmlite; give the command again that wrote it")
     if values.get("kind") != tag or values.get("format") != version:
-        raise ValueError(f"{file}: expected a {tag} of helmlite, format {version}.")
+        raise ValueError(f"{file}: expected a file of helmlite of kind '{tag}', format {version}.")
     return from_plain(kind, values, str(file))
 
 

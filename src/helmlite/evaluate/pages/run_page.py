@@ -203,7 +203,7 @@ def _speedup(report: RunReport) -> str:
     measured, together = report.measured_speedup, report.factor_product
     apart = ""
     if measured and together:
-        apart = f", {abs(together / measured - 1) * 100:.1f} % {'less' if together > measured else 'more'}"
+        apart = f", {abs(measured / together - 1) * 100:.1f} % {'less' if together > measured else 'more'}"
     lead = (
         "Each factor is the ratio of two rows, all timed in turn in one run. Together they make "
         f"{figures.times(together)}. The baseline and the result alone, timed once more: "
