@@ -58,7 +58,6 @@ def look(
 
     Gives the two data sets with the classes that all know, the contenders, and what must be said.
     """
-
     kept, remarks = common_classes(loaded[0].classes, {name: model.classes for name, model in opened.items()})
     classes = tuple(loaded[0].classes[index] for index in kept)
     pictures = [item.with_classes(classes, {old: new for new, old in enumerate(kept)}) for item in loaded]
@@ -97,7 +96,6 @@ def _worse(
     seed: int,
     shown: Shown,
 ) -> WorsePredictions:
-
     with shown(f"{name}, made worse") as progress:
         found = predict_worsened(model.predict, pictures, untouched, seed=seed, progress=progress)
     worse = {case: in_classes_of(predictions, mapping) for case, predictions in found.worse.items()}
@@ -113,8 +111,7 @@ def _own_thresholds(model: OpenedModel, mapping: Mapping[int, int], count: int) 
 
 
 def _measured(name: str, model: OpenedModel) -> Measured:
-
-    size = model.predict.size_bytes if isinstance(model.predict, BundlePredictor) and model.is_artifact else None
+    size = model.predict.size_bytes if isinstance(model.predict, BundlePredictor) else None
     return Measured(
         name, size_bytes=size, input_size=model.input_size, runtime=model.runtime, precision=model.precision
     )
@@ -152,5 +149,4 @@ def timed(
 
 def tuning_split(data: Path, split: str) -> str:
     """val where the data set has one, else the split that is reported."""
-
     return "val" if "val" in splits_of(data) else split

@@ -20,9 +20,8 @@ RUNTIMES = (PYTORCH, "onnxruntime", "openvino")
 class OpenedModel:
     """Anything that detects, opened, with what must be said about the way it runs.
 
-    thresholds:  a score for each class, chosen on tuning pictures, where the model carries them
-    is_artifact: whether it is files that ship, not a detector of PyTorch
-    made_with:   split -> hash of the pictures that it was made with, where its provenance says so
+    thresholds: a score for each class, chosen on tuning pictures, where the model carries them
+    made_with:  split -> hash of the pictures that it was made with, where its provenance says so
     """
 
     name: str
@@ -35,7 +34,6 @@ class OpenedModel:
     versions: Mapping[str, str]
     thresholds: tuple[float, ...] | None = None
     remarks: tuple[str, ...] = ()
-    is_artifact: bool = False
     made_with: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +100,6 @@ def _open_artifact(
         versions={session.runtime: session.version},
         thresholds=predictor.bundle.manifest.thresholds.by_class if is_bundle(path) else None,
         remarks=predictor.remarks,
-        is_artifact=True,
         made_with=pictures_made_with(predictor.bundle.manifest.provenance),
     )
 
