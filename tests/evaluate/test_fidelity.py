@@ -56,6 +56,25 @@ def test_a_faint_box_that_fits_better_is_not_the_partner() -> None:
     assert fidelity.box_iou == pytest.approx(0.9)
 
 
+def test_noise_alone_is_no_shift() -> None:
+    """Scores around 0.25, each seen twice with noise: of boxes chosen by the first look the second is lower."""
+    random = np.random.default_rng(0)
+    truth = random.uniform(0.05, 0.6, 2000)
+    looks = [np.clip(truth + random.normal(0, 0.1, 2000), 0.01, 0.99) for _ in range(2)]
+    reference, found = (_of(*(_found(([0, 0, 10, 10], score, 0)) for score in look)) for look in looks)
+    chosen = looks[0] >= 0.25
+    assert (looks[1] - looks[0])[chosen].mean() < -0.01
+    shift = measure_fidelity("float", reference, found).score_shift
+    assert shift == pytest.approx(0, abs=4 * 0.1 * np.sqrt(2 / 1000))
+
+
+def test_a_shift_is_unknown_where_both_scores_are_faint() -> None:
+    fidelity = measure_fidelity("float", _of(_found(([0, 0, 10, 10], 0.3, 0))), _of(_found(([0, 0, 10, 10], 0.05, 0))))
+    assert fidelity.score_error == pytest.approx(0.25)
+    assert fidelity.score_shift is None
+    assert fidelity.in_words().endswith("scores are 0.250 apart")
+
+
 def test_nothing_to_compare_is_unknown_and_all_lost_is_nothing_found() -> None:
     some = _of(_found(([0, 0, 10, 10], 0.9, 0)))
     none = _of(no_detections())

@@ -307,9 +307,9 @@ def _parity_row(name: str, parity: Parity) -> str:
 
 def _fidelity_row(name: str, found: Fidelity) -> str:
     overlap = UNKNOWN if found.box_iou is None else f"{found.box_iou:.3f}"
-    scores = UNKNOWN
-    if found.score_error is not None and found.score_shift is not None:
-        scores = f"{found.score_error:.3f} ({found.score_shift:+.3f})"
+    scores = UNKNOWN if found.score_error is None else f"{found.score_error:.3f}"
+    if found.score_shift is not None:
+        scores += f" ({found.score_shift:+.3f})"
     return (
         f'<tr><td>{escape(name)}</td><td class="text">{escape(found.against)}</td>'
         f"<td>{shown(figures.share(found.matched))} of {found.boxes}</td><td>{shown(overlap)}</td>"
