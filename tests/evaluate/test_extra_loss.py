@@ -14,7 +14,7 @@ from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.extra_loss import RobustnessComparison, compare_robustness
 from helmlite.evaluate.pages.plots import HeatBlock, HeatCell, heat_map
 from helmlite.evaluate.pages.robustness_plot import robustness_plot
-from helmlite.evaluate.robustness import Case, WorsePredictions, all_cases, measure_robustness
+from helmlite.evaluate.robustness import Case, WorsePredictions, all_cases, draw_cases, measure_robustness
 from helmlite.evaluate.statistics.resolution import disturbed
 
 BOX = (0.0, 0.0, 40.0, 40.0)
@@ -45,6 +45,12 @@ def side(found):  # type: ignore[no-untyped-def]
     return build
 
 
+def _compared(
+    before: WorsePredictions, after: WorsePredictions, data: Dataset, resamples: int = 20
+) -> RobustnessComparison:
+    return compare_robustness(*(draw_cases(item, data, resamples=resamples) for item in (before, after)))
+
+
 def _extra(comparison: RobustnessComparison, case: Case) -> float | None:
     return next(item.extra_points for item in comparison.cases if Case(item.condition, item.severity) == case)
 
@@ -54,7 +60,7 @@ def test_the_night_that_only_the_result_loses(heads, side) -> None:  # type: ign
     both = {Case("fog", 3): 40}
     before = side(80, both)
     after = side(80, {**both, Case("night", 2): 20, Case("night", 3): 0})
-    comparison = compare_robustness(before, after, heads(80), resamples=400)
+    comparison = _compared(before, after, heads(80), resamples=400)
     assert _extra(comparison, Case("fog", 3)) == pytest.approx(0.0)
     assert _extra(comparison, Case("night", 1)) == pytest.approx(0.0)
     assert _extra(comparison, Case("night", 3)) == pytest.approx(100.0)
@@ -74,11 +80,11 @@ def test_the_night_that_only_the_result_loses(heads, side) -> None:  # type: ign
 
 def test_other_conditions_are_named_too(heads, side) -> None:  # type: ignore[no-untyped-def]
     after = side(80, {Case("night", 2): 10, Case("fog", 3): 10})
-    assert compare_robustness(side(80, {}), after, heads(80), resamples=100).in_words().endswith("lost in fog too.")
+    assert _compared(side(80, {}), after, heads(80), resamples=100).in_words().endswith("lost in fog too.")
 
 
 def test_one_head_of_eighty_is_chance(heads, side) -> None:  # type: ignore[no-untyped-def]
-    comparison = compare_robustness(side(80, {}), side(80, {Case("night", 1): 79}), heads(80), resamples=400)
+    comparison = _compared(side(80, {}), side(80, {Case("night", 1): 79}), heads(80), resamples=400)
     assert (_extra(comparison, Case("night", 1)) or 0) > 1
     assert comparison.first is None
     assert comparison.in_words() == (
@@ -99,7 +105,7 @@ def test_chance_is_not_called_a_loss(random_set) -> None:  # type: ignore[no-unt
     said = alone = 0
     for _ in range(8):
         pair = [WorsePredictions(noise(), {case: noise() for case in CASES}) for _ in range(2)]
-        comparison = compare_robustness(*pair, data, resamples=100)
+        comparison = _compared(*pair, data, resamples=100)
         said += comparison.first is not None
         alone += sum(item.extra_ci95 is not None and item.extra_ci95[0] > 0 for item in comparison.cases)
         assert all(
@@ -115,36 +121,41 @@ def test_a_result_that_is_still_the_better_one_has_not_broken(heads, side) -> No
     """From 80 to 40 heads is a larger loss than from 10 to 0, and not a break."""
     before = side(80, dict.fromkeys(CASES, 0), untouched=10)
     after = side(80, dict.fromkeys(CASES, 40))
-    comparison = compare_robustness(before, after, heads(80), resamples=100)
+    comparison = _compared(before, after, heads(80), resamples=100)
     assert all((item.extra_all_ci95 or (0, 0))[0] > 0 for item in comparison.cases)
     assert comparison.first is None
 
 
 def test_few_pictures_and_nothing_labelled(heads, side, sample, dataset) -> None:  # type: ignore[no-untyped-def]
-    few = compare_robustness(side(5, {}), side(5, {Case("night", 1): 0}), heads(5), resamples=20)
+    few = _compared(side(5, {}), side(5, {Case("night", 1): 0}), heads(5), resamples=20)
     assert few.in_words().startswith("5 independent pictures are too few to tell")
     assert {item.extra_ci95 for item in few.cases} == {item.extra_all_ci95 for item in few.cases} == {None}
     nothing = Predictions((no_detections(),) * 25, tuple(range(25)))
     unlabelled = WorsePredictions(nothing, dict.fromkeys(CASES, nothing))
-    comparison = compare_robustness(unlabelled, unlabelled, dataset(*[sample([], [])] * 25), resamples=20)
+    comparison = _compared(unlabelled, unlabelled, dataset(*[sample([], [])] * 25), resamples=20)
     assert comparison.in_words().endswith("is unknown: nothing is labelled.")
     assert {item.extra_points for item in comparison.cases} == {None}
 
 
 def test_both_must_have_seen_the_same(heads, side) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match="6 cases with seed 0 and 6 with seed 1"):
-        compare_robustness(side(25, {}), side(25, {}, seed=1), heads(25))
+        _compared(side(25, {}), side(25, {}, seed=1), heads(25))
     fewer = replace(side(25, {}), worse={CASES[0]: side(25, {}).untouched})
     with pytest.raises(ValueError, match="6 cases with seed 0 and 1 with seed 0"):
-        compare_robustness(side(25, {}), fewer, heads(25))
+        _compared(side(25, {}), fewer, heads(25))
     with pytest.raises(ValueError, match="must be measured on the same pictures"):
-        compare_robustness(side(25, {}), side(24, {}), heads(25))
+        _compared(side(25, {}), side(24, {}), heads(25))
+    drawn = [draw_cases(side(25, {}), heads(25), seed, resamples=20) for seed in (0, 1)]
+    with pytest.raises(ValueError, match="must be drawn with the same seed and number of resamples"):
+        compare_robustness(*drawn)
 
 
 def test_the_plot_colours_what_is_proved(heads, side) -> None:  # type: ignore[no-untyped-def]
     data, before, after = heads(80), side(80, {Case("fog", 3): 0}), side(80, {Case("fog", 3): 0, Case("night", 3): 0})
-    comparison = compare_robustness(before, after, data, resamples=50)
-    svg = robustness_plot(*(measure_robustness(one, data, resamples=50) for one in (before, after)), comparison)
+    comparison = _compared(before, after, data, resamples=50)
+    svg = robustness_plot(
+        *(measure_robustness(draw_cases(one, data, resamples=50)) for one in (before, after)), comparison
+    )
     cells = re.findall(r'class="heat (\w+)" x="([\d.]+)" y="([\d.]+)".*?<title>(.*?)</title>', svg)
     assert len(cells) == 2 * 3 * 3
     lost = [says for kind, _, _, says in cells if kind == "lost"]

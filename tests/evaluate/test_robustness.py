@@ -24,6 +24,7 @@ from helmlite.evaluate.robustness import (
     Robustness,
     WorsePredictions,
     all_cases,
+    draw_cases,
     measure_robustness,
     predict_worsened,
     worsened_kept,
@@ -65,7 +66,7 @@ def test_a_detector_that_is_blind_at_night(many: Dataset) -> None:
     untouched = predict_all(_sees_by_day, many)
     found = predict_worsened(_sees_by_day, many, untouched, progress=lambda *done: seen.append(done))
     assert seen[-1] == (76, 76)  # the picture that is gone was left out
-    result = measure_robustness(found, many, resamples=100)
+    result = measure_robustness(draw_cases(found, many, resamples=100))
     assert [(item.condition, item.severity) for item in result.cases] == [
         (name, severity) for name in CONDITIONS for severity in (1, 2, 3)
     ]
@@ -89,10 +90,10 @@ def test_recall_is_at_the_threshold_of_the_untouched_pictures(bright: Dataset) -
         return Detections(BOX, np.array([0.4 if image.mean() < 60 else 0.9], np.float32), np.array([1]))
 
     found = predict_worsened(fades, bright, predict_all(fades, bright), NIGHT[:1])
-    by_f1 = measure_robustness(found, bright, resamples=20)
+    by_f1 = measure_robustness(draw_cases(found, bright, resamples=20))
     assert by_f1.thresholds == (pytest.approx(0.45),)  # half way from 0.9 to nothing
     assert (by_f1.cases[0].measures.map, by_f1.cases[0].measures.recall_no_helmet) == (1.0, 0.0)
-    given = measure_robustness(found, bright, [0.99, 0.3], resamples=20)
+    given = measure_robustness(draw_cases(found, bright, resamples=20), [0.99, 0.3])
     assert (given.thresholds, given.cases[0].measures.recall_no_helmet) == ((0.3,), 1.0)
     assert given.cases[0].measures.false_alarms_per_100 == 0.0
 
@@ -159,12 +160,12 @@ def test_what_is_drawn_does_not_depend_on_what_was_skipped(bright: Dataset) -> N
 def test_few_pictures_have_no_interval_and_nothing_labelled_no_accuracy(tmp_path: Path, bright: Dataset) -> None:
     few = bright.subset([0, 1])
     found = predict_worsened(_sees_by_day, few, predict_all(_sees_by_day, few), NIGHT)
-    result = measure_robustness(found, few, resamples=20)
+    result = measure_robustness(draw_cases(found, few, resamples=20))
     assert [(item.loss_points, item.loss_ci95) for item in result.cases] == [(pytest.approx(100.0), None)] * 3
 
     bare = dataset_of([Sample(few[0].image_path, np.zeros((0, 4), np.float32), np.zeros(0, np.int64))], few.classes)
     found = predict_worsened(_sees_by_day, bare, predict_all(_sees_by_day, bare), NIGHT)
-    result = measure_robustness(found, bare, resamples=20)
+    result = measure_robustness(draw_cases(found, bare, resamples=20))
     assert (result.mean_map, result.kept, result.thresholds) == (None, None, ())
     assert {item.measures.recall_no_helmet for item in result.cases} == {None}
     assert {item.loss_points for item in result.cases} == {None}
@@ -172,14 +173,14 @@ def test_few_pictures_have_no_interval_and_nothing_labelled_no_accuracy(tmp_path
 
 def test_no_case_is_no_mean_and_an_unknown_one_is_refused(bright: Dataset) -> None:
     found = WorsePredictions(predict_all(_sees_by_day, bright), {})
-    assert measure_robustness(found, bright, resamples=20).mean_map is None
+    assert measure_robustness(draw_cases(found, bright, resamples=20)).mean_map is None
     with pytest.raises(ValueError, match="Unknown condition 'hail'"):
         all_cases(["hail"])
 
 
 def test_json_and_terminal(many: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     found = predict_worsened(_sees_by_day, many, predict_all(_sees_by_day, many), all_cases(["fog", "night"]))
-    result = measure_robustness(found, many, resamples=50)
+    result = measure_robustness(draw_cases(found, many, resamples=50))
     assert from_plain(Robustness, json.loads(json.dumps(to_plain(result)))) == result
     show_robustness(result, width=80)
     out = capsys.readouterr().out

@@ -64,7 +64,7 @@ def evaluate_model(
     from helmlite.evaluate.findings.words import Finding, in_words
     from helmlite.evaluate.pages.terminal import show_accuracy, show_robustness
     from helmlite.evaluate.plain import to_plain
-    from helmlite.evaluate.robustness import measure_robustness, predict_worsened
+    from helmlite.evaluate.robustness import draw_cases, measure_robustness, predict_worsened
     from helmlite.files import claim_file, holds_json
     from helmlite.models.leaks import said_of_pictures
     from helmlite.models.opened import open_model
@@ -96,7 +96,7 @@ def evaluate_model(
     if robustness:
         with ShownProgress("made worse") as progress:
             found = predict_worsened(opened.predict, dataset, predictions, progress=progress)
-        worse = measure_robustness(found, dataset, opened.thresholds)
+        worse = measure_robustness(draw_cases(found, dataset), opened.thresholds)
         values["robustness"] = to_plain(worse)
     findings: list[Finding] = [*said.own_pictures, *said.leaks]
     for finding in findings:

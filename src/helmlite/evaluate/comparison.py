@@ -29,7 +29,7 @@ from helmlite.evaluate.findings.leaks import Leak, OwnPictures
 from helmlite.evaluate.gate import change_in_words, interval_in_words, told_in_words
 from helmlite.evaluate.influence import Influence, most_influential
 from helmlite.evaluate.measured import DataUsed, Measured
-from helmlite.evaluate.robustness import Robustness, WorsePredictions, measure_robustness
+from helmlite.evaluate.robustness import DrawnCases, Robustness, WorsePredictions, draw_cases, measure_robustness
 from helmlite.evaluate.statistics.intervals import Floats, Interval, known
 from helmlite.evaluate.statistics.resamples import Resamples, resamples_of
 from helmlite.evaluate.statistics.resampling import check_pairing
@@ -217,9 +217,10 @@ def compare(
     seen = [match_class(item.reported, reported, labels) for item in contenders]
     draws = resamples_of(first.reported, reported, seed, _RESAMPLES)
     maps = [draws.map(item.reported, reported) for item in contenders]  # drawn once: rows and differences share them
+    worse = [None if item.worse is None else draw_cases(item.worse, reported, seed, _RESAMPLES) for item in contenders]
     models = tuple(
-        _model(item, draws.interval(drawn), matches, point, points[0], labels, reported, tuning, rule, seed)
-        for item, drawn, matches, point in zip(contenders, maps, seen, points, strict=True)
+        _model(item, draws.interval(drawn), matches, point, points[0], labels, reported, tuning, rule, cases)
+        for item, drawn, matches, point, cases in zip(contenders, maps, seen, points, worse, strict=True)
     )
     differences = tuple(
         _difference(
@@ -231,11 +232,12 @@ def compare(
             (points[0], point),
             (models[0].thresholds.by_class, model.thresholds.by_class),
             (models[0].thresholds_at_level(labels), model.thresholds_at_level(labels)),
+            (worse[0], cases),
             reported,
             seed,
         )
-        for item, drawn, model, matches, point in zip(
-            contenders[1:], maps[1:], models[1:], seen[1:], points[1:], strict=True
+        for item, drawn, model, matches, point, cases in zip(
+            contenders[1:], maps[1:], models[1:], seen[1:], points[1:], worse[1:], strict=True
         )
     )
     same = tuning.split == reported.split
@@ -326,7 +328,7 @@ def _model(
     reported: Dataset,
     tuning: Dataset,
     rule: ThresholdRule,
-    seed: int,
+    cases: DrawnCases | None,
 ) -> ComparedModel:
     accuracy = measure_accuracy(item.reported, reported)
     at_level = None if point is None else operating_at(matches, point)
@@ -342,7 +344,6 @@ def _model(
     )
     carried = item.own_thresholds
     thresholds = choose_thresholds(item.tuning, tuning, rule)
-    worse = item.worse
     return ComparedModel(
         measured=row,
         thresholds=thresholds,
@@ -351,9 +352,7 @@ def _model(
         at_own_level=at_level,
         as_carried=operating_by_class(item.reported, reported, labels, carried) if carried and labels else None,
         with_the_firsts=None if firsts_point is None else operating_at(matches, firsts_point),
-        robustness=None
-        if worse is None
-        else measure_robustness(worse, reported, thresholds.by_class, seed, _RESAMPLES),
+        robustness=None if cases is None else measure_robustness(cases, thresholds.by_class),
     )
 
 
@@ -382,6 +381,7 @@ def _difference(
     points: tuple[float | None, float | None],
     by_class: tuple[tuple[float, ...], tuple[float, ...]],
     at_level: tuple[tuple[float, ...], tuple[float, ...]],
+    cases: tuple[DrawnCases | None, DrawnCases | None],
     dataset: Dataset,
     seed: int,
 ) -> Difference:
@@ -394,8 +394,8 @@ def _difference(
         recall_loss, recall_interval, sentence = recall_difference(*matches, (points[0], points[1]), draws)
         says.append(f"{sentence} {heads.in_words().capitalize()}.")
     worse = None
-    if first.worse is not None and item.worse is not None:
-        worse = compare_robustness(first.worse, item.worse, dataset, seed)
+    if cases[0] is not None and cases[1] is not None:
+        worse = compare_robustness(cases[0], cases[1])
         says.append(worse.in_words())
     asked = item.predict if _has_fallen(loss, interval) else None
     return Difference(

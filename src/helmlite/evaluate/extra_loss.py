@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from helmlite.data.dataset import Dataset
-from helmlite.evaluate.robustness import Case, WorsePredictions
+from helmlite.evaluate.robustness import Case, DrawnCases
 from helmlite.evaluate.statistics.intervals import Floats, known
-from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES, resamples_of
+from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import check_pairing
 
 _ROUNDING = 1e-9  # points
@@ -101,26 +100,23 @@ class RobustnessComparison:
         return f"{text}; more is lost in {', '.join(others)} too." if others else f"{text}."
 
 
-def compare_robustness(
-    before: WorsePredictions, after: WorsePredictions, dataset: Dataset, seed: int = 0, resamples: int = 1000
-) -> RobustnessComparison:
+def compare_robustness(before: DrawnCases, after: DrawnCases) -> RobustnessComparison:
     """Whether `after`, the result, loses more under any condition than `before`, the input.
 
-    Raises ValueError where the two did not see the same pictures, changed alike.
+    Raises ValueError where the two did not see the same pictures, changed alike, or were not drawn alike.
     """
-    check_pairing(before.untouched, after.untouched)
-    if before.seed != after.seed or list(before.worse) != list(after.worse):
+    seen = before.found, after.found
+    check_pairing(seen[0].untouched, seen[1].untouched)
+    if seen[0].seed != seen[1].seed or list(before.worse) != list(after.worse):
         raise ValueError(
-            f"Input and result must see the same changes; they saw {len(before.worse)} cases with seed {before.seed} "
-            f"and {len(after.worse)} with seed {after.seed}."
+            f"Input and result must see the same changes; they saw {len(before.worse)} cases with seed {seen[0].seed} "
+            f"and {len(after.worse)} with seed {seen[1].seed}."
         )
-    draws = resamples_of(before.untouched, dataset, seed, resamples)
-    starts = [draws.map(side.untouched, dataset) for side in (before, after)]
-    maps, losses = [], []
-    for case in before.worse:
-        pair = [draws.map(side.worse[case], dataset) for side in (before, after)]
-        maps.append(pair)
-        losses.append([100 * (start - worse) for start, worse in zip(starts, pair)])
+    draws = before.draws
+    if not np.array_equal(draws.weights, after.draws.weights):
+        raise ValueError("Input and result must be drawn with the same seed and number of resamples.")
+    maps = [(before.worse[case], after.worse[case]) for case in before.worse]
+    losses = [(100 * (before.untouched - ours), 100 * (after.untouched - theirs)) for ours, theirs in maps]
     extras = np.array([after_loss - before_loss for before_loss, after_loss in losses]).reshape(len(losses), -1)
     together = _simultaneous(extras) if draws.has_enough_pictures else [None] * len(extras)
     rows = tuple(
@@ -139,7 +135,7 @@ def compare_robustness(
     )
     proved = [row for row in rows if row.is_proved]
     first = min(proved, key=lambda row: (row.severity, -(row.extra_points or 0.0)), default=None)
-    return RobustnessComparison(rows, first, len(before.untouched), draws.units)
+    return RobustnessComparison(rows, first, len(seen[0].untouched), draws.units)
 
 
 def _simultaneous(extras: Floats) -> list[tuple[float, float] | None]:

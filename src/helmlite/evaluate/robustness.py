@@ -19,8 +19,8 @@ from helmlite.detections import Detections, Predictor
 from helmlite.evaluate.accuracy import Predictions, Progress, measure_accuracy, read_predictions, save_predictions
 from helmlite.evaluate.conditions import CONDITIONS, SEVERITIES, worsened
 from helmlite.evaluate.errors import match_class
-from helmlite.evaluate.statistics.intervals import known
-from helmlite.evaluate.statistics.resamples import resamples_of
+from helmlite.evaluate.statistics.intervals import Floats, known
+from helmlite.evaluate.statistics.resamples import Resamples, resamples_of
 from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.evaluate.thresholds import best_f1_threshold
 
@@ -58,6 +58,20 @@ class WorsePredictions:
     def __post_init__(self) -> None:
         for predictions in self.worse.values():
             check_pairing(self.untouched, predictions)
+
+
+@dataclass(frozen=True)
+class DrawnCases:
+    """mAP50-95 of the untouched pictures and of each case, in the data set itself and in its resamples: (1 + B,) each.
+
+    Drawn once, since it is what takes the time: a detector's own losses and how they differ from another's share it.
+    """
+
+    found: WorsePredictions
+    dataset: Dataset
+    draws: Resamples
+    untouched: Floats
+    worse: Mapping[Case, Floats]
 
 
 @dataclass(frozen=True)
@@ -182,26 +196,29 @@ def worsened_kept(
     return found
 
 
-def measure_robustness(
-    found: WorsePredictions,
-    dataset: Dataset,
-    thresholds: Sequence[float] | None = None,
-    seed: int = 0,
-    resamples: int = 1000,
-) -> Robustness:
+def draw_cases(found: WorsePredictions, dataset: Dataset, seed: int = 0, resamples: int = 1000) -> DrawnCases:
+    """mAP50-95 in every case, and in `resamples` draws of the pictures.
+
+    seed: of the draws; two detectors can be held against each other only with the same
+    """
+    draws = resamples_of(found.untouched, dataset, seed, resamples)
+    worse = {case: draws.map(predictions, dataset) for case, predictions in found.worse.items()}
+    return DrawnCases(found, dataset, draws, draws.map(found.untouched, dataset), worse)
+
+
+def measure_robustness(drawn: DrawnCases, thresholds: Sequence[float] | None = None) -> Robustness:
     """Accuracy in each case, held against the pictures as they are.
 
     thresholds: the score of each class from which on a detection counts, as a bundle carries them; by default the
                 best F1 of the no_helmet role on the untouched pictures
     """
-    draws = resamples_of(found.untouched, dataset, seed, resamples)
+    found, dataset, draws = drawn.found, drawn.dataset, drawn.draws
     labels = labels_of_role(dataset.classes, "no_helmet")
     chosen = _thresholds(found.untouched, dataset, labels, thresholds)
-    before = draws.map(found.untouched, dataset)
     untouched = _measures(found.untouched, dataset, labels, chosen)
     rows = []
     for case, predictions in found.worse.items():
-        losses = 100 * (before - draws.map(predictions, dataset))
+        losses = 100 * (drawn.untouched - drawn.worse[case])
         rows.append(
             CaseMeasured(
                 case.condition,
@@ -222,7 +239,7 @@ def measure_robustness(
         thresholds=tuple(chosen.values()),
         pictures=len(found.untouched),
         units=draws.units,
-        resamples=resamples,
+        resamples=len(draws.weights) - 1,
         seed=found.seed,
     )
 
