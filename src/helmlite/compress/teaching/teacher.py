@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.data.roles import Class
 from helmlite.detector.detector import Detector, TrainingMaps
 from helmlite.detector.device import device_of
@@ -17,11 +18,15 @@ from helmlite.detector.objective import float_maps
 
 
 class Teacher:
-    """A frozen detector whose maps are put into the student's order of classes."""
+    """A frozen detector whose maps are put into the student's order of classes.
+
+    It only answers, so its BatchNorm goes into its convolutions: helmet-yolo12m then answers 1.4 times faster (16
+    pictures at 320 in BF16, two cores), and the teacher is more than half of a training's time.
+    """
 
     def __init__(self, teacher: Detector, classes: Sequence[Class], bf16: bool, device: torch.device) -> None:
         self._family = family_of(teacher)
-        network = teacher.copy().network.eval().requires_grad_(False)
+        network = fold_batchnorm(teacher).copy().network.eval().requires_grad_(False)
         self._network = network.to(device).to(memory_format=torch.channels_last)
         self._order = class_order(classes, teacher.classes)
         self._bf16 = bf16
