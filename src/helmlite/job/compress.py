@@ -24,20 +24,10 @@ from helmlite.detector.detector import Log
 from helmlite.detector.zoo import MODELS
 from helmlite.evaluate.causes.label_mistakes import MISTAKES_NAME, write_label_mistakes
 from helmlite.evaluate.comparison import Comparison, Contender, compare
-from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class
 from helmlite.evaluate.fidelity import Parity
 from helmlite.evaluate.findings.leaks import find_leak
-from helmlite.evaluate.gate import (
-    FAILED,
-    PASSED,
-    UNDECIDED,
-    GateVerdict,
-    OperatingPoint,
-    changes_at,
-    judge,
-    operating_point,
-)
+from helmlite.evaluate.gate import GateVerdict, OperatingPoint, changes_at, judge, operating_point
 from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.pages.gallery import cut_gallery
 from helmlite.evaluate.pictures import pictures_csv
@@ -67,18 +57,16 @@ from helmlite.job.measure import (
     fidelity_of,
     look,
     recall_at_alarms,
-    speedup_factors,
 )
 from helmlite.job.peers import stock_nncf
 from helmlite.job.prepare import CompressSettings, Prepared, claim_folder, prepare, steps_for_this_machine
+from helmlite.job.speed import ROUNDS, TIMED_PICTURES, Speed, Timings, fastest, measure_speed, speedup_factors
 from helmlite.job.teachers_gain import TeachersGain, teachers_gains
-from helmlite.runtime.bench import PredictorTiming, ratio, time_predictors
+from helmlite.runtime.bench import ratio
 from helmlite.runtime.bundle import Bundle, Thresholds, read_bundle
 from helmlite.runtime.machine import installed_versions, now, read_machine
 
-_ROUNDS, _WARMUP, _TIMED_PICTURES = 40, 5, 8
 _COMPARED_PICTURES = 4
-_RANK = {PASSED: 0, UNDECIDED: 1, FAILED: 2}
 
 
 def compress(settings: CompressSettings, log: Log) -> RunReport:
@@ -99,34 +87,25 @@ def compress(settings: CompressSettings, log: Log) -> RunReport:
     log("parity: files held against their detectors")
     parities = check_exports(candidates, _pictures(prepared.val, _COMPARED_PICTURES))
     seen = {item.name: _look(item, prepared, log) for item in candidates}
-    log("speed: all artifacts in turn")
-    timings = time_predictors(
-        {item.name: item.predictor for item in candidates}, _pictures(prepared.val, _TIMED_PICTURES), _ROUNDS, _WARMUP
-    )
-    baseline = candidates[0]
-    result, gate = _chosen(prepared, candidates, seen, timings)
-    log("speed: the baseline and the result alone, once more")
-    again = time_predictors(
-        {item.name: item.predictor for item in (baseline, result)},
-        _pictures(prepared.val, _TIMED_PICTURES),
-        _ROUNDS,
-        _WARMUP,
-    )
-    whole = ratio(again[baseline.name].network, again[result.name].network).value
+    ways = finished(candidates, prepared.target.precisions)
+    verdicts = {item.name: _judged(prepared, seen[candidates[0].name], seen[item.name]) for item in ways}
+    pictures = _pictures(prepared.val, TIMED_PICTURES)
+    speed = measure_speed(candidates, pictures, lambda timings: fastest(ways, verdicts, timings), log)
+    baseline, result = candidates[0], speed.result
     minutes = (sum(step.seconds for step in steps) + time.monotonic() - started) / 60
     told = (*_without_clock(prepared, steps), *(item.in_words() for item in _gains(prepared, steps, log)))
-    report = _report(prepared, candidates, seen, timings, parities, result, gate, whole, minutes, told)
+    report = _report(prepared, candidates, seen, speed, parities, verdicts[result.name], minutes, told)
     bundle = _write_result(prepared, result, seen[result.name], report)
     report = replace(report, notes=(*report.notes, *_other_files(prepared, result, bundle)))
     log(verdict_line(report))
     before, after = seen[baseline.name], seen[result.name]
     evidence = _evidence(prepared, baseline, result, report, seen, log)
     sides = zip(evidence.models, (before, after), strict=True)
-    pictures = {model.measured.name: (found.test, model.thresholds) for model, found in sides}
+    by_picture = {model.measured.name: (found.test, model.thresholds) for model, found in sides}
     gallery = cut_gallery(evidence, [before.test, after.test], prepared.test)
     write_label_mistakes(evidence.label_mistakes, settings.out / MISTAKES_NAME)
     report = replace(report, evidence=evidence)
-    write_report(report, settings.out, gallery, pictures_csv(pictures, prepared.test))
+    write_report(report, settings.out, gallery, pictures_csv(by_picture, prepared.test))
     return report
 
 
@@ -198,42 +177,22 @@ def _gains(prepared: Prepared, steps: Sequence[StepResult], log: Log) -> tuple[T
     return teachers_gains(steps, prepared.test, prepared.input_size, folder, prepared.settings.seed, log)
 
 
-def _chosen(
-    prepared: Prepared,
-    candidates: Sequence[Candidate],
-    seen: dict[str, Seen],
-    timings: dict[str, PredictorTiming],
-) -> tuple[Candidate, GateVerdict]:
-    """The fastest way of running the finished detector that passes the gate; else the fastest with the best verdict."""
-    settings, baseline = prepared.settings, candidates[0]
-    judged = []
-    for item in finished(candidates, prepared.target.precisions):
-        verdict = judge(
-            seen[baseline.name].val,
-            seen[item.name].val,
-            prepared.val,
-            settings.max_drop,
-            settings.max_recall_drop,
-            settings.seed,
-        )
-        judged.append((_RANK[verdict.verdict], timings[item.name].network.median_ms, item, verdict))
-    _, _, result, gate = min(judged, key=lambda entry: entry[:2])
-    return result, gate
+def _judged(prepared: Prepared, before: Seen, after: Seen) -> GateVerdict:
+    settings = prepared.settings
+    return judge(before.val, after.val, prepared.val, settings.max_drop, settings.max_recall_drop, settings.seed)
 
 
 def _report(
     prepared: Prepared,
     candidates: Sequence[Candidate],
     seen: dict[str, Seen],
-    timings: dict[str, PredictorTiming],
+    speed: Speed,
     parities: dict[str, Parity],
-    result: Candidate,
     gate: GateVerdict,
-    whole: float,
     minutes: float,
     told: tuple[str, ...],
 ) -> RunReport:
-    baseline = candidates[0]
+    baseline, result, timings = candidates[0], speed.result, speed.timings
     before, after = seen[baseline.name], seen[result.name]
     point = _operating_point(prepared, before, after)
     units = unit_count([sample.group for sample in prepared.test])
@@ -255,8 +214,8 @@ def _report(
         data=_data_used(prepared),
         steps=tuple(rows[item.name] for item in candidates[1:] if item.in_chain and item is not result),
         references=tuple(rows[item.name] for item in candidates if not item.in_chain and item is not result),
-        speedup=whole,
-        speedup_factors=_factors(chain, timings),
+        speedup=speed.whole,
+        speedup_factors=speedup_factors([(item.name, item.cause) for item in chain], timings),
         map_loss_ci95=map_loss_ci95(before.test, after.test, prepared.test, seed=prepared.settings.seed)
         if enough
         else None,
@@ -271,7 +230,7 @@ def _report(
             "CPU": machine.describe(),
             "runtime": f"{session.runtime} {session.version}",
             "threads": str(session.threads),
-            "rounds": f"{_ROUNDS} interleaved, batch 1, network alone",
+            "rounds": f"{ROUNDS} interleaved, batch 1, network alone",
         },
         hashes=prepared.hashes,
         seed=prepared.settings.seed,
@@ -284,7 +243,7 @@ def _row(
     prepared: Prepared,
     item: Candidate,
     seen: dict[str, Seen],
-    timings: dict[str, PredictorTiming],
+    timings: Timings,
     parities: dict[str, Parity],
     baseline: Candidate,
     point: OperatingPoint | None,
@@ -316,10 +275,6 @@ def _row(
         parity=parities.get(item.name),
         fidelity=fidelity_of(item, seen),
     )
-
-
-def _factors(chain: Sequence[Candidate], timings: dict[str, PredictorTiming]) -> tuple[Factor, ...]:
-    return speedup_factors([(item.name, item.cause) for item in chain], timings)
 
 
 def _operating_point(prepared: Prepared, before: Seen, after: Seen) -> OperatingPoint | None:

@@ -1,8 +1,7 @@
-"""Accuracy and speed of every artifact of a run, measured the same way for all of them."""
+"""Accuracy of every artifact of a run, measured the same way for all of them."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,10 @@ from helmlite.data.roles import labels_of_role
 from helmlite.detections import Image
 from helmlite.detector.detector import Log
 from helmlite.evaluate.accuracy import Accuracy, Predictions, measure_accuracy, predictions_kept
-from helmlite.evaluate.cost import Factor
 from helmlite.evaluate.errors import match_class, threshold_for_alarms
 from helmlite.evaluate.fidelity import Fidelity, Parity, measure_fidelity
 from helmlite.export.parity import measure_parity
 from helmlite.job.candidates import Candidate
-from helmlite.runtime.bench import PredictorTiming
 from helmlite.runtime.bundle import BundlePredictor
 
 _BOX_PIXELS, _SCORE = 0.1, 1e-3  # what a float file may be off, on average over all cells
@@ -43,26 +40,6 @@ def recall_at_alarms(found: Seen, alarms_per_100: float, val: Dataset, test: Dat
     labels = labels_of_role(val.classes, "no_helmet")
     threshold = threshold_for_alarms(match_class(found.val, val, labels), alarms_per_100)
     return match_class(found.test, test, labels).recall_at(threshold)
-
-
-def speedup_factors(chain: Sequence[tuple[str, str]], timings: Mapping[str, PredictorTiming]) -> tuple[Factor, ...]:
-    """The speed-up of a chain of artifacts, split by what made it.
-
-    chain: (artifact, cause) in order, the first one's cause unused.  Causes that come twice (two prunings) are joined:
-    their ratios multiply, so that all factors together are exactly last against first in this one interleaved run.
-
-    >>> # baseline 100 ms -> smaller input 50 ms -> pruned 20 ms -> quantized 10 ms: factors 2.0, 2.5, 2.0
-    """
-    ratios: dict[str, float] = {}
-    for (before, _), (after, cause) in itertools.pairwise(chain):
-        step = timings[before].network.median_ms / timings[after].network.median_ms
-        ratios[cause] = ratios.get(cause, 1.0) * step
-    start = timings[chain[0][0]].network.median_ms
-    factors = []
-    for cause, ratio in ratios.items():
-        factors.append(Factor(cause, start, start / ratio))
-        start /= ratio
-    return tuple(factors)
 
 
 def check_exports(candidates: Sequence[Candidate], pictures: Sequence[Image]) -> dict[str, Parity]:
