@@ -21,7 +21,7 @@ class Teacher:
     """A frozen detector whose maps are put into the student's order of classes.
 
     It only answers, so its BatchNorm goes into its convolutions: helmet-yolo12m then answers 1.4 times faster (16
-    pictures at 320 in BF16, two cores), and the teacher is more than half of a training's time.
+    pictures at 320 in BF16, two cores).
     """
 
     def __init__(self, teacher: Detector, classes: Sequence[Class], bf16: bool, device: torch.device) -> None:
