@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 from common import commit
+from technique_results import difference_ci95, over_seeds
 from technique_rows import EPOCHS, INPUT_SIZE
-from technique_table import difference_ci95, over_seeds
 from techniques import accuracy_of, kept_baseline, roadside
 from torch import Tensor, nn
 
@@ -171,7 +171,7 @@ def _print(arguments: argparse.Namespace, pictures: Any) -> None:
             values, others = ([np.array(item[f"{prefix}resampled"]) for item in group] for group in (ours, peer))
             cells.append(f"{over_seeds(values, 1)[0]:.1f}")
             change = None if name == _NAME else difference_ci95(values, others)
-            cells.append("–" if change is None else f"{change[0]:+.1f} ({change[1]:+.1f} to {change[2]:+.1f})")
+            cells.append("–" if change is None else f"{change}")
         print(f"| {' | '.join(cells)} |")
 
 

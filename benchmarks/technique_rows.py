@@ -71,7 +71,7 @@ _IMPORTANCES = (
     "l1", "l2", "l1_filter", "l2_filter", "bn_scale", "fpgm", "taylor", "obd", "lamp", "random",
 )  # fmt: skip
 _FEATURE_LOSSES = ("l2", "cwd", "mgd", "fgd", "pkd")
-_NO_HEAD_LOSSES = {"classes": 0.0, "boxes": 0.0}
+_NO_HEAD_LOSSES: dict[str, Any] = {"classes": 0.0, "boxes": 0.0}
 
 ROWS: tuple[Row, ...] = (
     Row("baseline", "baseline", ""),
@@ -187,7 +187,7 @@ ROWS: tuple[Row, ...] = (
         cost=2.0,
     ),
     Row("no-teacher", "distil", _steps(_HALF, _healed()), seeds=3),
-    Row("no-teacher-repeat", "distil", _steps(_HALF, _healed(repeat_threshold=1.0)), seeds=3),
+    Row("no-teacher-repeat", "distil", _steps(_HALF, _healed(repeat_threshold=1.0))),
     Row("kd-all", "distil", _steps(_HALF, _healed(teacher="original")), seeds=3, cost=1.4),
     Row("kd-classes", "distil", _steps(_HALF, _healed(teacher="original", boxes=0.0, features=0.0)), cost=1.4),
     Row("kd-boxes", "distil", _steps(_HALF, _healed(teacher="original", classes=0.0, features=0.0)), seeds=3, cost=1.4),
