@@ -190,6 +190,34 @@ def in_classes_of(predictions: Predictions, index_of: Mapping[int, int]) -> Pred
     return replace(predictions, detections=tuple(renumbered(found) for found in predictions.detections))
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """What all models are asked on: pictures, the no_helmet role's labels, how thresholds are chosen, the resamples."""
+
+    reported: Dataset
+    tuning: Dataset
+    no_helmet: tuple[int, ...]
+    rule: ThresholdRule
+    draws: Resamples
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is known of a contender on the reported pictures; its row and its difference from the first share it.
+
+    maps:    (1 + B,) mAP50-95 on all pictures and in every resample
+    matches: bare heads;  point: the threshold with the common number of false alarms, None without the role
+    worse:   bad conditions in the same resamples; None where that was not asked
+    """
+
+    contender: Contender
+    maps: Floats
+    matches: Matches
+    point: float | None
+    worse: DrawnCases | None
+
+
 def compare(
     contenders: Sequence[Contender],
     reported: Dataset,
@@ -210,35 +238,17 @@ def compare(
     for item in contenders[1:]:
         check_pairing(first.reported, item.reported)
         check_pairing(first.tuning, item.tuning)
-    labels = labels_of_role(reported.classes, "no_helmet")
+    labels = tuple(labels_of_role(reported.classes, "no_helmet"))
     tuned = [match_class(item.tuning, tuning, labels) for item in contenders]
     level = alarm_level(tuned[0], *tuned[1:]) if labels else None
     points = [_asked_at(matches, level) for matches in tuned] if labels else [None] * len(contenders)
-    seen = [match_class(item.reported, reported, labels) for item in contenders]
     draws = resamples_of(first.reported, reported, seed, _RESAMPLES)
-    maps = [draws.map(item.reported, reported) for item in contenders]  # drawn once: rows and differences share them
-    worse = [None if item.worse is None else draw_cases(item.worse, reported, seed, _RESAMPLES) for item in contenders]
-    models = tuple(
-        _model(item, draws.interval(drawn), matches, point, points[0], labels, reported, tuning, rule, cases)
-        for item, drawn, matches, point, cases in zip(contenders, maps, seen, points, worse, strict=True)
-    )
+    asked = _Asked(reported, tuning, labels, rule, draws, seed)
+    seen = [_seen(item, point, asked) for item, point in zip(contenders, points, strict=True)]
+    models = tuple(_model(item, seen[0].point, asked) for item in seen)
     differences = tuple(
-        _difference(
-            first,
-            item,
-            draws,
-            (maps[0], drawn),
-            (seen[0], matches),
-            (points[0], point),
-            (models[0].thresholds.by_class, model.thresholds.by_class),
-            (models[0].thresholds_at_level(labels), model.thresholds_at_level(labels)),
-            (worse[0], cases),
-            reported,
-            seed,
-        )
-        for item, drawn, model, matches, point, cases in zip(
-            contenders[1:], maps[1:], models[1:], seen[1:], points[1:], worse[1:], strict=True
-        )
+        _difference((seen[0], models[0]), (item, model), asked)
+        for item, model in zip(seen[1:], models[1:], strict=True)
     )
     same = tuning.split == reported.split
     return Comparison(
@@ -262,6 +272,16 @@ def compare(
 def _asked_at(matches: Matches, level: float | None) -> float:
     """The threshold with this number of false alarms; the usual one where no such head is ever found, as the gate."""
     return DEFAULT_THRESHOLD if level is None else threshold_for_alarms(matches, level)
+
+
+def _seen(item: Contender, point: float | None, asked: _Asked) -> _Seen:
+    return _Seen(
+        item,
+        asked.draws.map(item.reported, asked.reported),
+        match_class(item.reported, asked.reported, asked.no_helmet),
+        point,
+        None if item.worse is None else draw_cases(item.worse, asked.reported, asked.seed, _RESAMPLES),
+    )
 
 
 def data_used(dataset: Dataset, predictions: Predictions, purpose: str) -> DataUsed:
@@ -318,32 +338,22 @@ def recall_difference(
     return loss, interval, difference_in_words("Recall of no_helmet", loss, interval, why_none)
 
 
-def _model(
-    item: Contender,
-    map_ci95: Interval | None,
-    matches: Matches,
-    point: float | None,
-    firsts_point: float | None,
-    labels: Sequence[int],
-    reported: Dataset,
-    tuning: Dataset,
-    rule: ThresholdRule,
-    cases: DrawnCases | None,
-) -> ComparedModel:
+def _model(seen: _Seen, firsts_point: float | None, asked: _Asked) -> ComparedModel:
+    item, reported = seen.contender, asked.reported
     accuracy = measure_accuracy(item.reported, reported)
-    at_level = None if point is None else operating_at(matches, point)
+    at_level = None if seen.point is None else operating_at(seen.matches, seen.point)
     row = replace(
         item.measured,
         map=accuracy.map,
         map50=accuracy.map50,
         map75=accuracy.map75,
-        map_ci95=map_ci95,
+        map_ci95=asked.draws.interval(seen.maps),
         by_size=accuracy.by_size,
         per_class=accuracy.per_class,
         recall_no_helmet=None if at_level is None else at_level.recall,
     )
-    carried = item.own_thresholds
-    thresholds = choose_thresholds(item.tuning, tuning, rule)
+    carried, labels = item.own_thresholds, asked.no_helmet
+    thresholds = choose_thresholds(item.tuning, asked.tuning, asked.rule)
     return ComparedModel(
         measured=row,
         thresholds=thresholds,
@@ -351,8 +361,8 @@ def _model(
         causes=explain_errors(item.reported, reported, thresholds.by_class),
         at_own_level=at_level,
         as_carried=operating_by_class(item.reported, reported, labels, carried) if carried and labels else None,
-        with_the_firsts=None if firsts_point is None else operating_at(matches, firsts_point),
-        robustness=None if cases is None else measure_robustness(cases, thresholds.by_class),
+        with_the_firsts=None if firsts_point is None else operating_at(seen.matches, firsts_point),
+        robustness=None if seen.worse is None else measure_robustness(seen.worse, thresholds.by_class),
     )
 
 
@@ -372,44 +382,37 @@ def operating_by_class(
     return OperatingResult(min(thresholds[label] for label in labels), found / heads if heads else None, alarms)
 
 
-def _difference(
-    first: Contender,
-    item: Contender,
-    draws: Resamples,
-    maps: tuple[Floats, Floats],
-    matches: tuple[Matches, Matches],
-    points: tuple[float | None, float | None],
-    by_class: tuple[tuple[float, ...], tuple[float, ...]],
-    at_level: tuple[tuple[float, ...], tuple[float, ...]],
-    cases: tuple[DrawnCases | None, DrawnCases | None],
-    dataset: Dataset,
-    seed: int,
-) -> Difference:
-    losses = 100 * (maps[0] - maps[1])
-    loss, interval = known(losses[0]), draws.interval(losses)
+def _difference(before: tuple[_Seen, ComparedModel], after: tuple[_Seen, ComparedModel], asked: _Asked) -> Difference:
+    (first, first_model), (other, other_model) = before, after
+    found = (first.contender.reported, other.contender.reported)
+    losses = 100 * (first.maps - other.maps)
+    loss, interval = known(losses[0]), asked.draws.interval(losses)
     says = [difference_in_words("mAP50-95", loss, interval)]
     heads, recall_loss, recall_interval = None, None, None
-    if points[0] is not None and points[1] is not None and matches[0].head_count:
-        heads = compare_heads(*matches, first.reported, points[0], points[1])
-        recall_loss, recall_interval, sentence = recall_difference(*matches, (points[0], points[1]), draws)
+    if first.point is not None and other.point is not None and first.matches.head_count:
+        points = (first.point, other.point)
+        heads = compare_heads(first.matches, other.matches, found[0], *points)
+        recall_loss, recall_interval, sentence = recall_difference(first.matches, other.matches, points, asked.draws)
         says.append(f"{sentence} {heads.in_words().capitalize()}.")
     worse = None
-    if cases[0] is not None and cases[1] is not None:
-        worse = compare_robustness(cases[0], cases[1])
+    if first.worse is not None and other.worse is not None:
+        worse = compare_robustness(first.worse, other.worse)
         says.append(worse.in_words())
-    asked = item.predict if _has_fallen(loss, interval) else None
+    by_class = (first_model.thresholds.by_class, other_model.thresholds.by_class)
+    at_level = (first_model.thresholds_at_level(asked.no_helmet), other_model.thresholds_at_level(asked.no_helmet))
+    asks_again = other.contender.predict if _has_fallen(loss, interval) else None
     return Difference(
-        item.measured.name,
+        other.contender.measured.name,
         loss,
         interval,
         recall_loss,
         recall_interval,
         heads,
-        changes=explain_changes(first.reported, item.reported, dataset, *at_level),
-        influence=most_influential(first.reported, item.reported, dataset),
+        changes=explain_changes(*found, asked.reported, *at_level),
+        influence=most_influential(*found, asked.reported),
         robustness=worse,
         says=tuple(says),
-        faults=find_faults(first.reported, item.reported, dataset, by_class, seed, asked),
+        faults=find_faults(*found, asked.reported, by_class, asked.seed, asks_again),
     )
 
 
