@@ -154,6 +154,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("w3", "ptq", _steps({"technique": "quantize", "weight_bits": 3})),
     Row("w3-adaround", "ptq", _steps({"technique": "quantize", "weight_bits": 3, "rounding": "adaround"})),
+    Row("w3-mixed", "ptq", _steps({"technique": "quantize", "weight_bits": 3, "max_drop": 0.01})),
     Row("weights-int8", "ptq", _steps({"technique": "weight_only", "bits": 8})),
     Row("weights-int4", "ptq", _steps({"technique": "weight_only", "bits": 4})),
     Row("relu-int8", "ptq", _steps({"technique": "activation", "to": "relu"}, _healed(), {"technique": "quantize"})),
@@ -247,7 +248,7 @@ CONTROLS: Mapping[str, str] = {
     **{row.name: "no-teacher" for row in ROWS if row.group == "distil"},
     **{row.name: "longer" for row in ROWS if row.group in ("depth", "sparse", "rank", "share", "activation")},
     "w4-adaround": "w4", "w4-mse": "w4", "w4-mixed": "w4", "qat-w4": "w4", "qat-w4-steps": "w4",
-    "w3-adaround": "w3", "qat-w3-steps": "w3",
+    "w3-adaround": "w3", "w3-mixed": "w3", "qat-w3-steps": "w3",
     "w4-tensor-adaround": "w4-tensor", "qat-w4-tensor-steps": "w4-tensor",
     "sensitivity-relu-kd-int8": "prune-relu-kd-int8", "prune-rank-kd-int8": "prune-relu-kd-int8",
 }  # fmt: skip

@@ -56,7 +56,7 @@ class WeightOnly:
     bits: int = 8
     group_size: int = 32
     keep: tuple[str, ...] = ()
-    pictures: int = 32
+    pictures: int = 64
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:

@@ -43,7 +43,7 @@ class CalibrationPictures:
         if len(self._order) < FEW_PICTURES:
             log(
                 f"{self._technique}: only {len(self._order)} calibration pictures; "
-                f"below {FEW_PICTURES} the ranges may not hold for other pictures"
+                f"below {FEW_PICTURES} what they show may not hold for others"
             )
         shown = self._boxes_by_class(self._order)
         for index, item in enumerate(dataset.classes):
