@@ -160,6 +160,54 @@ def test_the_layers_that_matter_stay_in_float_and_the_plan_says_why(
         technique.apply(detector, replace(where, workspace=tmp_path / "other"))
 
 
+def test_a_weight_is_rounded_alone_where_no_value_is_named() -> None:
+    plan = QuantizationPlan(
+        {"first:weight": QuantPoint(8, (0.6,), (0,), 0, True), "images": QuantPoint(8, (7.0,), (0,))}
+    )
+    found = sensitivities(TwoConvs(), plan, {"first": None}, torch.full((1, 1, 2, 2), 10.0))
+    assert found == pytest.approx({"first": 0.04}, rel=1e-4)  # 1 becomes 1.2; 10 stays, which steps of 7 would not keep
+
+
+class AccuracyByBits:
+    """0.6 less 0.1 for every one of three weights with few bits, and `for_eight` for each that is rounded at all."""
+
+    def __init__(self, for_eight: float = 0.0) -> None:
+        self.for_eight = for_eight
+
+    def __call__(self, detector: Detector, data: Dataset, of: str, input_size: int) -> float:
+        bits = {path: point.bits for path, point in _weights(detector).items() if path in _LAYERS}
+        return 0.6 - 0.1 * sum(item < 8 for item in bits.values()) - self.for_eight * len(bits)
+
+
+@pytest.mark.slow
+def test_few_bits_are_raised_before_a_layer_stays_in_float(
+    detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = list[str]()
+    where = Context(
+        load_dataset(scenes, "train"), detector, 64, 0, tmp_path, log=log.append, val=load_dataset(scenes, "val")
+    )
+    monkeypatch.setattr(mixed_precision, "_accuracy", AccuracyByBits())
+    edit = Quantize(weight_bits=3, max_drop=0.15, keep_float=_OTHERS).apply(detector, where).edits[-1]
+    assert isinstance(edit, InsertQuantizers)
+    bits = {path: point.bits for path, point in edit.plan.weights().items()}
+    raised = [path for path, count in bits.items() if count == 8]
+    assert len(set(raised) & set(_LAYERS)) >= 2 and set(bits.values()) == {3, 8}  # of three, two must be raised
+    assert set(edit.plan.calibration["raised"]) == set(raised)
+    assert not any("sensitivity" in part.why for part in edit.plan.stayed_float)
+    assert any("weights get 8 bits" in line for line in log)
+    assert any("weights in INT3" in line and "weights in INT8" in line for line in log)
+
+    # 8 bits in all weights lose 0.24, so one layer at least stays in float, and the others have 8 bits
+    monkeypatch.setattr(mixed_precision, "_accuracy", AccuracyByBits(for_eight=0.08))
+    where = replace(where, workspace=tmp_path / "other")
+    edit = Quantize(weight_bits=3, max_drop=0.17, keep_float=_OTHERS).apply(detector, where).edits[-1]
+    assert isinstance(edit, InsertQuantizers)
+    assert {point.bits for point in edit.plan.weights().values()} == {8}
+    assert any(part.why.startswith("kept in float: sensitivity") for part in edit.plan.stayed_float)
+    assert set(edit.plan.calibration["raised"]) == set(edit.plan.weights())
+
+
 def test_with_learned_rounding_what_ships_is_what_was_measured(
     detector: Detector, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,13 @@ _CASES = [
     ("adaround_pictures = 9", _QUANTIZE, f'{_QUANTIZE}; rounding = "adaround"', 'unless rounding is "adaround"'),
     ('drop_of = "map50"', _QUANTIZE, f"{_QUANTIZE}; max_drop = 0.01", "unless max_drop is given"),
     ("drop_pictures = 9", _QUANTIZE, f"{_QUANTIZE}; max_drop = 0.01", "unless max_drop is given"),
+    ("raised_bits = 6", _QUANTIZE, f"{_QUANTIZE}; weight_bits = 4; max_drop = 0.01", "unless max_drop is given"),
+    (
+        "raised_bits = 6",
+        f"{_QUANTIZE}; max_drop = 0.01",
+        f"{_QUANTIZE}; weight_bits = 4; max_drop = 0.01",
+        "unless weight_bits is lower",
+    ),
     ("group_size = 16", _WEIGHTS, f"{_WEIGHTS}; bits = 4", "unless bits is 4"),
 ]
 

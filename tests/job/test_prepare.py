@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from helmlite.compress.checkpoint import save_checkpoint
+from helmlite.compress.quantize import Quantize
 from helmlite.data.roles import with_roles
 from helmlite.detector.tiny import new_tiny
-from helmlite.job.prepare import CompressSettings, claim_folder, prepare
+from helmlite.job import prepare as prepare_file
+from helmlite.job.prepare import CompressSettings, claim_folder, prepare, steps_for_this_machine
 
 
 @pytest.fixture
@@ -175,3 +177,19 @@ def test_a_folder_with_other_things_is_refused(settings: CompressSettings) -> No
     with pytest.raises(ValueError, match="not a helmlite run"):
         claim_folder(prepare(settings))
     assert [item.name for item in settings.out.iterdir()] == ["diary.txt"]
+
+
+@pytest.mark.parametrize("bits", [7, 8])
+def test_integers_are_those_that_the_processor_adds_without_overflow(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare_file, "int8_weight_bits", lambda machine: bits)
+    asked = (
+        Quantize(),
+        Quantize(max_drop=0.01),
+        Quantize(weight_bits=3, max_drop=0.01),
+        Quantize(weight_bits=8, raised_bits=8, max_drop=0.01),  # stated: the user's own choice
+    )
+    made = steps_for_this_machine(asked)
+    numbers = [(item.bits_of_weights, item.bits_of_raised) for item in made if isinstance(item, Quantize)]
+    assert numbers == [(bits, 8), (bits, bits), (3, bits), (8, 8)]

@@ -5,14 +5,14 @@
 
 BatchNorm is folded first; where rounding goes is read off the traced graph (quantize_points.py).  `Quantize` and then
 `Distill` is quantization-aware training.  Sources: Jacob 2018 (1712.05877) for the arithmetic, Nagel 2019 (1906.04721,
-section 4.2) for the correction of biases.  Ranges: value_ranges.py; learned rounding: adaround.py; layers that stay in
-float for the sake of accuracy: mixed_precision.py.
+section 4.2) for the correction of biases.  Ranges: value_ranges.py; learned rounding: adaround.py; layers that get more
+bits or stay in float for the sake of accuracy: mixed_precision.py.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
@@ -36,7 +36,7 @@ from helmlite.compress.rounding.calibrate import (
 )
 from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
-from helmlite.compress.rounding.mixed_precision import DROPS, AllowedDrop, layers_to_keep
+from helmlite.compress.rounding.mixed_precision import DROPS, AllowedDrop, Kept, layers_to_keep
 from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.rounding.quantize_points import ATTENTION, Points, choose_points
 from helmlite.compress.rounding.value_ranges import check_rule
@@ -79,7 +79,8 @@ class Quantize:
                      it does)
     rounding:        nearest | adaround: the second learns for each weight whether to round up or down
     adaround_steps:  of each layer; adaround_pictures: at most so many, fewer where the input is large
-    max_drop:        of mAP in [0, 1]; the fewest layers stay in float that keep it on the tuning split.  None: no layer
+    max_drop:        of mAP in [0, 1], which is kept on the tuning split by the fewest weights with `raised_bits` (None
+                     means what is said of weight_bits), or else by the fewest layers in float.  None: no layer
     drop_of:         map (50-95) | map50; drop_pictures: of the tuning split on which it is measured
     """
 
@@ -99,6 +100,7 @@ class Quantize:
     adaround_steps: int = 500
     adaround_pictures: int = 64
     max_drop: float | None = None
+    raised_bits: int | None = None
     drop_of: str = "map"
     drop_pictures: int = 128
 
@@ -113,7 +115,11 @@ class Quantize:
         ):
             if value not in known:
                 raise ValueError(f"quantize: {setting} is one of {', '.join(known)}; got '{value}'.")
-        for setting, bits in (("weight_bits", self.bits_of_weights), ("value_bits", self.value_bits)):
+        for setting, bits in (
+            ("weight_bits", self.bits_of_weights),
+            ("value_bits", self.value_bits),
+            ("raised_bits", self.bits_of_raised),
+        ):
             if not 2 <= bits <= 8:
                 raise ValueError(f"quantize: {setting} must be 2 to 8; got {bits}.")
         check_path_list(self.name, "keep_float", self.keep_float)
@@ -128,6 +134,11 @@ class Quantize:
     def bits_of_weights(self) -> int:
         """`weight_bits`, or its default."""
         return _BITS if self.weight_bits is None else self.weight_bits
+
+    @property
+    def bits_of_raised(self) -> int:
+        """`raised_bits`, or its default."""
+        return _BITS if self.raised_bits is None else self.raised_bits
 
     def stand_in(self) -> Quantize:
         """The same rounding from a handful of pictures: no learned rounding, no layer tried in float."""
@@ -164,30 +175,31 @@ class Quantize:
         if shared_weights(folded.network):
             self.check_tied()
         subject = _Subject(self, folded, pictures, context)
-        kept = {} if self.max_drop is None else self._kept(subject, context)
+        kept = Kept() if self.max_drop is None else self._kept(subject, context)
         quantized, plan = subject.quantized(kept, self.rounding)
         signal_to_noise = signal_to_noise_db(folded.network, quantized.network, pictures.first(_COMPARED))
         context.log(
-            f"quantize: {len(plan.weights())} weights in INT{self.bits_of_weights} and {len(plan.edges())} values in "
+            f"quantize: {_weights_in_words(plan)} and {len(plan.edges())} values in "
             f"INT{self.value_bits}, calibrated on {len(pictures.used)} pictures; raw maps {signal_to_noise:.1f} dB "
             "above their error"
         )
         return quantized
 
-    def _kept(self, subject: _Subject, context: Context) -> dict[str, str]:
+    def _kept(self, subject: _Subject, context: Context) -> Kept:
         assert self.max_drop is not None
-        plan, points = subject.plan({})
+        plan, points = subject.plan(Kept())
 
-        def rounded_to_nearest(kept: Mapping[str, str]) -> Detector:
+        def rounded_to_nearest(kept: Kept) -> Detector:
             return subject.quantized(kept, "nearest")[0]
 
-        def as_it_ships(kept: Mapping[str, str]) -> Detector:
+        def as_it_ships(kept: Kept) -> Detector:
             return subject.quantized(kept, self.rounding)[0]
 
         return layers_to_keep(
             subject.folded,
             plan,
             points.weights,
+            self.bits_of_raised,
             rounded_to_nearest,
             rounded_to_nearest if self.rounding == "nearest" else as_it_ships,
             subject.pictures.first(_COMPARED),
@@ -199,37 +211,39 @@ class Quantize:
 class _Subject:
     """A detector that is ready to be quantized, in one way or another, from one look at the calibration pictures.
 
-    `kept` in its methods: layers that stay in float beside those that the user names -> why
+    `kept` in its methods: layers that get more than the others, beside those that the user keeps in float
     """
 
     def __init__(self, settings: Quantize, folded: Detector, pictures: CalibrationPictures, context: Context) -> None:
         self.folded, self.pictures = folded, pictures
         self._settings, self._context = settings, context
         self._graph = trace(folded.network, context.input_size)
-        self._seen = self._observed(self._points({}))
-        self._last: tuple[tuple[dict[str, str], str], tuple[Detector, QuantizationPlan]] | None = None
+        self._seen = self._observed(self._points(Kept()))
+        self._last: tuple[tuple[Kept, str], tuple[Detector, QuantizationPlan]] | None = None
 
-    def plan(self, kept: Mapping[str, str]) -> tuple[QuantizationPlan, Points]:
+    def plan(self, kept: Kept) -> tuple[QuantizationPlan, Points]:
         """How it is rounded, and where."""
         settings, points = self._settings, self._points(kept)
         if any(name not in self._seen.observers for name in points.edges):  # a branch is rounded further on than before
             self._seen = self._observed(points)
         edges = edge_points(points, self._seen, settings.ranges, settings.percentile, settings.value_bits)
-        weights = weight_points(
-            self.folded.network, points, edges, settings.bits_of_weights, settings.weight_axis, settings.weight_ranges
-        )
+        bits = dict.fromkeys(points.weights, settings.bits_of_weights)
+        bits |= {path: settings.bits_of_raised for path in kept.raised if path in bits}
+        weights = weight_points(self.folded.network, points, edges, bits, settings.weight_axis, settings.weight_ranges)
         made = {weight_point(path): point for path, point in weights.items()} | edges
         stated = {**asdict(settings), "keep_float": list(settings.keep_float)}
         calibration = {"settings": stated, **self.pictures.described()}
+        if kept.raised:
+            calibration["raised"] = dict(kept.raised)
         return QuantizationPlan(made, points.carried, points.stayed_float, calibration, points.shared), points
 
-    def quantized(self, kept: Mapping[str, str], rounding: str) -> tuple[Detector, QuantizationPlan]:
+    def quantized(self, kept: Kept, rounding: str) -> tuple[Detector, QuantizationPlan]:
         """A detector with fake quantization inside, and its plan.  The last is kept, since learning takes long."""
         if self._last is None or self._last[0] != (kept, rounding):
-            self._last = (dict(kept), rounding), self._made(kept, rounding)
+            self._last = (kept, rounding), self._made(kept, rounding)
         return self._last[1]
 
-    def _made(self, kept: Mapping[str, str], rounding: str) -> tuple[Detector, QuantizationPlan]:
+    def _made(self, kept: Kept, rounding: str) -> tuple[Detector, QuantizationPlan]:
         plan, _ = self.plan(kept)
         changed = self.folded.copy()
         if rounding == "adaround":
@@ -260,15 +274,22 @@ class _Subject:
             f"by {gain(results):.2f} times in the geometric mean"
         )
 
-    def _points(self, kept: Mapping[str, str]) -> Points:
+    def _points(self, kept: Kept) -> Points:
         settings = self._settings
-        paths = (*settings.keep_float, *kept)
+        paths = (*settings.keep_float, *kept.in_float)
         points = choose_points(self.folded.network, self._graph, settings.attention, paths, settings.before_activation)
-        parts = (replace(part, why=kept.get(_module_of(part.name)) or part.why) for part in points.stayed_float)
+        parts = (
+            replace(part, why=kept.in_float.get(_module_of(part.name)) or part.why) for part in points.stayed_float
+        )
         return replace(points, stayed_float=tuple(parts))
 
     def _observed(self, points: Points) -> Seen:
         return observe(self.folded.network, points, self.pictures.batches(_BATCH))
+
+
+def _weights_in_words(plan: QuantizationPlan) -> str:
+    counts = Counter(point.bits for point in plan.weights().values())
+    return ", ".join(f"{count} weights in INT{bits}" for bits, count in sorted(counts.items())) or "0 weights"
 
 
 def _module_of(operator: str) -> str:

@@ -75,7 +75,8 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
         Rule(
             ("adaround_steps", "adaround_pictures"), lambda step: step.rounding == "adaround", 'rounding is "adaround"'
         ),
-        Rule(("drop_of", "drop_pictures"), lambda step: step.max_drop is not None, "max_drop is given"),
+        Rule(("drop_of", "drop_pictures", "raised_bits"), lambda step: step.max_drop is not None, "max_drop is given"),
+        Rule(("raised_bits",), lambda step: step.bits_of_weights < step.bits_of_raised, "weight_bits is lower"),
     ),
     "weight_only": (Rule(("group_size",), lambda step: step.bits == 4, "bits is 4"),),
 }

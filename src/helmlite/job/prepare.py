@@ -208,11 +208,15 @@ def steps_for_this_machine(steps: Sequence[Technique]) -> tuple[Technique, ...]:
     This machine stands for the target, which is measured here.
     """
     bits = int8_weight_bits(read_machine())
-    return tuple(
-        replace(step, weight_bits=bits)
-        if isinstance(step, Quantize) and step.weight_bits is None and bits < 8
-        else step
-        for step in steps
+    return tuple(_within(step, bits) if isinstance(step, Quantize) and bits < 8 else step for step in steps)
+
+
+def _within(step: Quantize, bits: int) -> Quantize:
+    """The step with `bits` wherever it leaves them to the processor."""
+    return replace(
+        step,
+        weight_bits=bits if step.weight_bits is None else step.weight_bits,
+        raised_bits=bits if step.raised_bits is None and step.max_drop is not None else step.raised_bits,
     )
 
 

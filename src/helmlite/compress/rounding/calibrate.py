@@ -171,21 +171,26 @@ def weight_points(
     network: nn.Module,
     points: Points,
     edges: Mapping[str, QuantPoint],
-    bits: int,
+    bits: Mapping[str, int],
     axis: str = "channel",
     ranges: str = "max",
 ) -> dict[str, QuantPoint]:
     """Signed symmetric rounding of each weight; by module path.
 
-    edges: the rounding of the values that the weights meet; axis, ranges: as in `symmetric_point`
+    edges: the rounding of the values that the weights meet; bits: of each weight, by path (a weight that several layers
+    share has the most that any of them has); axis, ranges: as in `symmetric_point`
     """
     made = {}
+    most = dict(bits)
+    for group in shared_weights(network):
+        paths = [path for path in group if path in bits]
+        most |= dict.fromkeys(paths, max((bits[path] for path in paths), default=0))
     for path, edge in points.weights.items():
         module = network.get_submodule(path)
         weight, bias = module.weight, module.bias
         assert isinstance(weight, Tensor)
         smallest = bias.detach().abs() / (edges[edge].scales[0] * _BIAS_STEPS) if isinstance(bias, Tensor) else None
-        made[path] = symmetric_point(weight.detach(), bits, smallest, axis, ranges)
+        made[path] = symmetric_point(weight.detach(), most[path], smallest, axis, ranges)
     for group in shared_weights(network):
         paths = [path for path in group if path in made]
         made.update(dict.fromkeys(paths, _widest([made[path] for path in paths])) if paths else {})

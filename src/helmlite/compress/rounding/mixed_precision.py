@@ -1,10 +1,14 @@
-"""Which layers stay in float so that a quantized detector loses no more accuracy than allowed.
+"""Which layers get more bits, or stay in float, so that a quantized detector loses no more accuracy than allowed.
 
     1. sensitivity   the noise in the raw maps, beside their signal, when only this layer is rounded: its weight and
                      the value that it reads (the measure of ZeroQ, Cai 2020, arXiv 2001.00281, in another norm)
     2. price         what a layer costs on the target, or its multiply-accumulates: what is lost by leaving it in float
     3. choice        most noise for its price first, the fewest that keep the accuracy on the tuning pictures; then
-                     those that turn out not to be needed go back to integers, the dearest first
+                     those that turn out not to be needed go back, the dearest first
+
+Where weights have fewer than 8 bits, all three are first done with the weights alone: some get 8 bits, which costs
+bytes and no speed, so the price is their number of values.  Only where 8 bits for all of them are not enough do layers
+stay in float.
 
 Noise of single layers adds up nearly, accuracy does not; so noise gives the order, and accuracy itself decides where
 to stop.  The search rounds to nearest; where rounding is learned, which takes long, the detector that ships is made and
@@ -16,8 +20,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +40,22 @@ from helmlite.evaluate.accuracy import evaluate
 from helmlite.files import write_whole
 
 DROPS = ("map", "map50")
-_GIVEN_BACK = 8  # layers that are tried in integers again
+_GIVEN_BACK = 8  # layers that are tried again as they were
+_NAMED = 8  # layers in a line of the log; the plan names all
 
-Quantized = Callable[[Mapping[str, str]], Detector]  # paths that stay in float, and why -> quantized otherwise
+
+@dataclass(frozen=True)
+class Kept:
+    """Layers that get more than the others, by path, and why.
+
+    in_float: those that are not rounded at all;  raised: those whose weights get more bits
+    """
+
+    in_float: Mapping[str, str] = field(default_factory=dict)
+    raised: Mapping[str, str] = field(default_factory=dict)
+
+
+Quantized = Callable[[Kept], Detector]
 
 
 @dataclass(frozen=True)
@@ -54,84 +71,166 @@ def layers_to_keep(
     folded: Detector,
     plan: QuantizationPlan,
     reads: Mapping[str, str],
+    raised_bits: int,
     tried: Quantized,
     shipped: Quantized,
     images: Tensor,
     allowed: AllowedDrop,
     context: Context,
-) -> dict[str, str]:
-    """Paths of the layers that stay in float, and why; none where everything in integers is good enough.
+) -> Kept:
+    """The layers that get more than the others; none where everything as planned is good enough.
 
     plan:    of everything in integers; reads: the value that each of its weights meets
+    raised_bits: that a raised weight has
     tried:   makes a detector quickly, for the search; shipped: makes the one that ships
     images:  (B, 3, S, S) for the sensitivities
     Raises ValueError where only the float detector itself is good enough, and where what ships is not.
     """
-    notes = _Notes.of(folded, plan, images, allowed, context)
-    data = context.val if context.val is not None and len(context.val) else context.data
-    subset = data.subset(np.random.default_rng(context.seed).permutation(len(data))[: allowed.pictures])
-    before = notes.once("float", lambda: _accuracy(folded, subset, allowed.of, context.input_size))
-
-    def drop(kept: Mapping[str, str], make: Quantized = tried) -> float:
-        name = "drop " if make == tried else "drop of what ships "
-        made = notes.once(
-            name + " ".join(sorted(kept)), lambda: _accuracy(make(kept), subset, allowed.of, context.input_size)
-        )
-        return before - made
-
-    def is_enough(paths: Sequence[str]) -> bool:
-        return drop(dict.fromkeys(paths, "")) <= allowed.max_drop
-
-    everything = drop({}, shipped)
+    notes = _Notes.of(folded, plan, raised_bits, images, allowed, context)
+    search = _Search(folded, notes, tried, shipped, allowed, context)
+    everything = search.drop(Kept(), ships=True)
     context.log(
-        f"quantize: {allowed.of} falls by {everything:.3f} on {len(subset)} tuning pictures with every layer in "
+        f"quantize: {allowed.of} falls by {everything:.3f} on {len(search.subset)} tuning pictures with every layer in "
         f"integers; {allowed.max_drop:.3f} is allowed"
     )
     if everything <= allowed.max_drop:
-        return {}
-    noise = sensitivities(folded.network, plan, reads, images, notes.once)
-    prices = layer_prices(folded, list(noise), context)
-    order = by_noise_for_price(noise, prices)
-    count = fewest(len(order), lambda number: is_enough(order[:number]))
-    if count == len(order):
-        raise ValueError(
-            f"quantize: {allowed.of} falls by more than max_drop = {allowed.max_drop} unless every layer stays in "
-            "float. Allow more, or train after quantization (distill)."
-        )
-    paths = _without_needless(order[:count], prices, is_enough)
-    kept = {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}
-    share = sum(prices[path] for path in paths) / sum(prices.values())
-    falls = drop(kept, shipped)
-    context.log(
-        f"quantize: {len(kept)} of {len(order)} layers stay in float ({share:.0%} of the cost), "
-        f"{allowed.of} falls by {falls:.3f}: {', '.join(kept)}"
-    )
+        return Kept()
+    few = [path for path, point in plan.weights().items() if path in reads and point.bits < raised_bits]
+    raised: Mapping[str, str] = dict.fromkeys(few, f"{raised_bits} bits in all weights are not enough")
+    if few and search.is_enough(Kept(raised=raised)):
+        kept = _raised(search, folded, plan, few, images)
+        falls = search.drop(kept, ships=True)
+        told = f"{len(kept.raised)} of {len(few)} weights get {raised_bits} bits"
+        context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.raised)}")
+    else:
+        kept, share = _in_float(search, folded, plan, reads, raised, images, context)
+        falls = search.drop(kept, ships=True)
+        told = f"{len(kept.in_float)} of {len(reads)} layers stay in float ({share:.0%} of the cost)"
+        context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.in_float)}")
     if falls > allowed.max_drop:
         raise ValueError(
             f"quantize: {allowed.of} falls by {falls:.3f} with learned rounding, more than max_drop = "
-            f"{allowed.max_drop}, which rounding to nearest keeps with the same {len(kept)} layers in float. "
+            f"{allowed.max_drop}, which rounding to nearest keeps where {told}. "
             'Use rounding = "nearest", or allow more.'
         )
     return kept
 
 
+class _Search:
+    """Asks for the accuracy of one choice of layers after another; what was asked before is noted."""
+
+    def __init__(
+        self,
+        folded: Detector,
+        notes: _Notes,
+        tried: Quantized,
+        shipped: Quantized,
+        allowed: AllowedDrop,
+        context: Context,
+    ) -> None:
+        data = context.val if context.val is not None and len(context.val) else context.data
+        self.subset = data.subset(np.random.default_rng(context.seed).permutation(len(data))[: allowed.pictures])
+        self.notes, self.allowed = notes, allowed
+        self._tried, self._shipped, self._input_size = tried, shipped, context.input_size
+        self._before = notes.once("float", lambda: self._accuracy(folded))
+
+    def drop(self, kept: Kept, ships: bool = False) -> float:
+        """What is lost with these layers, in parts of mAP.  ships: by what ships, not by what is made quickly"""
+        make = self._shipped if ships else self._tried
+        name = "drop of what ships " if make != self._tried else "drop "
+        name += " ".join(sorted(kept.in_float))
+        name += "".join(f" raised {path}" for path in sorted(kept.raised))
+        return self._before - self.notes.once(name, lambda: self._accuracy(make(kept)))
+
+    def is_enough(self, kept: Kept) -> bool:
+        return self.drop(kept) <= self.allowed.max_drop
+
+    def _accuracy(self, detector: Detector) -> float:
+        return _accuracy(detector, self.subset, self.allowed.of, self._input_size)
+
+
+def _raised(search: _Search, folded: Detector, plan: QuantizationPlan, few: Sequence[str], images: Tensor) -> Kept:
+    """The fewest weights that need more bits; more bits for all of them are enough."""
+    noise = sensitivities(folded.network, plan, dict.fromkeys(few), images, search.notes.once)
+    prices = {path: float(_weight_of(folded.network, path).numel()) for path in few}
+    order = by_noise_for_price(noise, prices)
+
+    def is_enough(paths: Sequence[str]) -> bool:
+        return search.is_enough(Kept(raised=dict.fromkeys(paths, "")))
+
+    count = fewest(len(order), lambda number: is_enough(order[:number]))
+    paths = _without_needless(order[:count], prices, is_enough)
+    return Kept(raised={path: f"more bits: sensitivity {noise[path]:.2g} of noise to signal" for path in paths})
+
+
+def _in_float(
+    search: _Search,
+    folded: Detector,
+    plan: QuantizationPlan,
+    reads: Mapping[str, str],
+    raised: Mapping[str, str],
+    images: Tensor,
+    context: Context,
+) -> tuple[Kept, float]:
+    """The fewest layers that stay in float, beside weights that are raised already; their share of the cost."""
+    noise = sensitivities(folded.network, plan, reads, images, search.notes.once)
+    prices = layer_prices(folded, list(noise), context)
+    order = by_noise_for_price(noise, prices)
+
+    def is_enough(paths: Sequence[str]) -> bool:
+        return search.is_enough(Kept(dict.fromkeys(paths, ""), _without(paths, raised)))
+
+    count = fewest(len(order), lambda number: is_enough(order[:number]))
+    if count == len(order):
+        raise ValueError(
+            f"quantize: {search.allowed.of} falls by more than max_drop = {search.allowed.max_drop} unless every layer "
+            "stays in float. Allow more, or train after quantization (distill)."
+        )
+    paths = _without_needless(order[:count], prices, is_enough)
+    share = sum(prices[path] for path in paths) / sum(prices.values())
+    why = {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}
+    return Kept(why, _without(why, raised)), share
+
+
+def _without(paths: Iterable[str], raised: Mapping[str, str]) -> dict[str, str]:
+    gone = set(paths)
+    return {path: why for path, why in raised.items() if path not in gone}
+
+
+def _named(paths: Mapping[str, str]) -> str:
+    shown = ", ".join(list(paths)[:_NAMED])
+    return shown if len(paths) <= _NAMED else f"{shown} and {len(paths) - _NAMED} more (the plan names all)"
+
+
+def _weight_of(network: nn.Module, path: str) -> Tensor:
+    weight = network.get_submodule(path).weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
 def sensitivities(
     network: nn.Module,
     plan: QuantizationPlan,
-    reads: Mapping[str, str],
+    reads: Mapping[str, str | None],
     images: Tensor,
     once: Callable[[str, Callable[[], float]], float] = lambda name, measure: measure(),
 ) -> dict[str, float]:
-    """Noise to signal of the raw maps when only this layer is rounded, by path; in the order of the plan."""
+    """Noise to signal of the raw maps when only this layer is rounded, by path.
+
+    reads: the value that each weight meets, which is rounded with it; None to round the weight alone
+    """
     expected = _maps(network, images)
 
     def noise(path: str) -> float:
-        own = {name: plan.points[name] for name in (weight_point(path), reads[path])}
+        own = {name: plan.points[name] for name in (weight_point(path), reads[path]) if name is not None}
         alone = copy.deepcopy(network)
         InsertQuantizers(QuantizationPlan(own)).redo(alone)
         return noise_to_signal(expected, _maps(alone, images))
 
-    return {path: once(f"noise {path}", lambda path=path: noise(path)) for path in reads}  # type: ignore[misc]
+    return {
+        path: once(f"noise {path}" if value else f"noise of the weight {path}", lambda path=path: noise(path))  # type: ignore[misc]
+        for path, value in reads.items()
+    }
 
 
 def noise_to_signal(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
@@ -215,10 +314,18 @@ class _Notes:
     values: dict[str, float]
 
     @staticmethod
-    def of(folded: Detector, plan: QuantizationPlan, images: Tensor, allowed: AllowedDrop, context: Context) -> _Notes:
+    def of(
+        folded: Detector,
+        plan: QuantizationPlan,
+        raised_bits: int,
+        images: Tensor,
+        allowed: AllowedDrop,
+        context: Context,
+    ) -> _Notes:
         asked = {
             "detector": detector_sha256(folded),
             "plan": plan.to_json(),
+            "raised_bits": raised_bits,
             "pictures": [len(images), allowed.of, allowed.pictures, context.input_size, context.seed],
             "val": None if context.val is None else context.val.sha256(),
         }
