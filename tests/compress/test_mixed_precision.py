@@ -195,7 +195,7 @@ def test_few_bits_are_raised_before_a_layer_stays_in_float(
     assert len(set(raised) & set(_LAYERS)) >= 2 and set(bits.values()) == {3, 8}  # of three, two must be raised
     assert set(edit.plan.calibration["raised"]) == set(raised)
     assert not any("sensitivity" in part.why for part in edit.plan.stayed_float)
-    assert any("weights get 8 bits" in line for line in log)
+    assert any("layers get 8 bits (" in line for line in log)
     assert any("weights in INT3" in line and "weights in INT8" in line for line in log)
 
     # 8 bits in all weights lose 0.24, so one layer at least stays in float, and the others have 8 bits

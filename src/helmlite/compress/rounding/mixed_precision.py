@@ -98,9 +98,9 @@ def layers_to_keep(
     few = [path for path, point in plan.weights().items() if path in reads and point.bits < raised_bits]
     raised: Mapping[str, str] = dict.fromkeys(few, f"{raised_bits} bits in all weights are not enough")
     if few and search.is_enough(Kept(raised=raised)):
-        kept = _raised(search, folded, plan, few, images)
+        kept, share = _raised(search, folded, plan, few, images)
         falls = search.drop(kept, ships=True)
-        told = f"{len(kept.raised)} of {len(few)} weights get {raised_bits} bits"
+        told = f"the weights of {len(kept.raised)} of {len(few)} layers get {raised_bits} bits ({share:.0%} of all weights)"
         context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.raised)}")
     else:
         kept, share = _in_float(search, folded, plan, reads, raised, images, context)
@@ -149,8 +149,10 @@ class _Search:
         return _accuracy(detector, self.subset, self.allowed.of, self._input_size)
 
 
-def _raised(search: _Search, folded: Detector, plan: QuantizationPlan, few: Sequence[str], images: Tensor) -> Kept:
-    """The fewest weights that need more bits; more bits for all of them are enough."""
+def _raised(
+    search: _Search, folded: Detector, plan: QuantizationPlan, few: Sequence[str], images: Tensor
+) -> tuple[Kept, float]:
+    """The fewest layers whose weights need more bits, and their share of all weights; all of them are enough."""
     noise = sensitivities(folded.network, plan, dict.fromkeys(few), images, search.notes.once)
     prices = {path: float(_weight_of(folded.network, path).numel()) for path in few}
     order = by_noise_for_price(noise, prices)
@@ -160,7 +162,8 @@ def _raised(search: _Search, folded: Detector, plan: QuantizationPlan, few: Sequ
 
     count = fewest(len(order), lambda number: is_enough(order[:number]))
     paths = _without_needless(order[:count], prices, is_enough)
-    return Kept(raised={path: f"more bits: sensitivity {noise[path]:.2g} of noise to signal" for path in paths})
+    share = sum(prices[path] for path in paths) / sum(prices.values())
+    return Kept(raised={path: f"more bits: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}), share
 
 
 def _in_float(
