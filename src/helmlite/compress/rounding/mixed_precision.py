@@ -100,7 +100,7 @@ def layers_to_keep(
     if few and search.is_enough(Kept(raised=raised)):
         kept, share = _raised(search, folded, plan, few, images)
         falls = search.drop(kept, ships=True)
-        told = f"the weights of {len(kept.raised)} of {len(few)} layers get {raised_bits} bits ({share:.0%} of all weights)"
+        told = f"the weights of {len(kept.raised)} of {len(few)} layers get {raised_bits} bits ({share:.0%} of them)"
         context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.raised)}")
     else:
         kept, share = _in_float(search, folded, plan, reads, raised, images, context)
