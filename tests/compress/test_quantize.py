@@ -262,6 +262,7 @@ def test_settings_are_checked(detector: Detector, data: Dataset) -> None:
         ({"pictures": 0}, "at least 1 calibration picture"),
         ({"weight_bits": 9}, "weight_bits must be 2 to 8; got 9"),
         ({"value_bits": -4}, "value_bits must be 2 to 8; got -4"),
+        ({"raised_bits": 1}, "raised_bits must be 2 to 8; got 1"),
         ({"weight_axis": "row"}, "weight_axis is one of channel, tensor; got 'row'"),
         ({"weight_ranges": "min"}, "weight_ranges is one of max, mse; got 'min'"),
         ({"rounding": "up"}, "rounding is one of nearest, adaround; got 'up'"),

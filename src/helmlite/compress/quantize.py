@@ -36,7 +36,13 @@ from helmlite.compress.rounding.calibrate import (
 )
 from helmlite.compress.rounding.calibration_pictures import CalibrationPictures
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
-from helmlite.compress.rounding.mixed_precision import DROPS, AllowedDrop, Kept, layers_to_keep
+from helmlite.compress.rounding.mixed_precision import (
+    DROPS,
+    AllowedDrop,
+    HigherPrecision,
+    Quantizing,
+    choose_precision,
+)
 from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
 from helmlite.compress.rounding.quantize_points import ATTENTION, Points, choose_points
 from helmlite.compress.rounding.value_ranges import check_rule
@@ -141,17 +147,17 @@ class Quantize:
         return _BITS if self.raised_bits is None else self.raised_bits
 
     def stand_in(self) -> Quantize:
-        """The same rounding from a handful of pictures: no learned rounding, no layer tried in float."""
+        """The same rounding from a handful of pictures: no learned rounding, no layer that gets more than others."""
         return replace(self, pictures=_FEW_PICTURES, correct_biases=False, rounding="nearest", max_drop=None)
 
     @property
     def measures_target(self) -> bool:
-        """What a layer costs in float is measured where `max_drop` is given and there is a clock."""
+        """What a layer costs in float may be asked for where `max_drop` is given."""
         return self.max_drop is not None
 
     @property
     def uses_val(self) -> bool:
-        """Which parts stay in float is chosen there where `max_drop` is given."""
+        """Which layers get more bits or stay in float is chosen there where `max_drop` is given."""
         return self.max_drop is not None
 
     def check_tied(self) -> None:
@@ -175,8 +181,8 @@ class Quantize:
         if shared_weights(folded.network):
             self.check_tied()
         subject = _Subject(self, folded, pictures, context)
-        kept = Kept() if self.max_drop is None else self._kept(subject, context)
-        quantized, plan = subject.quantized(kept, self.rounding)
+        higher = HigherPrecision() if self.max_drop is None else self._higher(subject, context)
+        quantized, plan = subject.quantized(higher, self.rounding)
         signal_to_noise = signal_to_noise_db(folded.network, quantized.network, pictures.first(_COMPARED))
         context.log(
             f"quantize: {_weights_in_words(plan)} and {len(plan.edges())} values in "
@@ -185,23 +191,24 @@ class Quantize:
         )
         return quantized
 
-    def _kept(self, subject: _Subject, context: Context) -> Kept:
+    def _higher(self, subject: _Subject, context: Context) -> HigherPrecision:
         assert self.max_drop is not None
-        plan, points = subject.plan(Kept())
 
-        def rounded_to_nearest(kept: Kept) -> Detector:
-            return subject.quantized(kept, "nearest")[0]
+        def rounded_to_nearest(higher: HigherPrecision) -> Detector:
+            return subject.quantized(higher, "nearest")[0]
 
-        def as_it_ships(kept: Kept) -> Detector:
-            return subject.quantized(kept, self.rounding)[0]
+        def as_it_ships(higher: HigherPrecision) -> Detector:
+            return subject.quantized(higher, self.rounding)[0]
 
-        return layers_to_keep(
+        return choose_precision(
             subject.folded,
-            plan,
-            points.weights,
+            Quantizing(
+                lambda higher: subject.plan(higher)[0],
+                subject.plan(HigherPrecision())[1].weights,
+                rounded_to_nearest,
+                rounded_to_nearest if self.rounding == "nearest" else as_it_ships,
+            ),
             self.bits_of_raised,
-            rounded_to_nearest,
-            rounded_to_nearest if self.rounding == "nearest" else as_it_ships,
             subject.pictures.first(_COMPARED),
             AllowedDrop(self.max_drop, self.drop_of, self.drop_pictures),
             context,
@@ -211,40 +218,40 @@ class Quantize:
 class _Subject:
     """A detector that is ready to be quantized, in one way or another, from one look at the calibration pictures.
 
-    `kept` in its methods: layers that get more than the others, beside those that the user keeps in float
+    `higher` in its methods: layers that get more than the others, beside those that the user keeps in float
     """
 
     def __init__(self, settings: Quantize, folded: Detector, pictures: CalibrationPictures, context: Context) -> None:
         self.folded, self.pictures = folded, pictures
         self._settings, self._context = settings, context
         self._graph = trace(folded.network, context.input_size)
-        self._seen = self._observed(self._points(Kept()))
-        self._last: tuple[tuple[Kept, str], tuple[Detector, QuantizationPlan]] | None = None
+        self._seen = self._observed(self._points(HigherPrecision()))
+        self._last: tuple[tuple[HigherPrecision, str], tuple[Detector, QuantizationPlan]] | None = None
 
-    def plan(self, kept: Kept) -> tuple[QuantizationPlan, Points]:
+    def plan(self, higher: HigherPrecision) -> tuple[QuantizationPlan, Points]:
         """How it is rounded, and where."""
-        settings, points = self._settings, self._points(kept)
+        settings, points = self._settings, self._points(higher)
         if any(name not in self._seen.observers for name in points.edges):  # a branch is rounded further on than before
             self._seen = self._observed(points)
         edges = edge_points(points, self._seen, settings.ranges, settings.percentile, settings.value_bits)
         bits = dict.fromkeys(points.weights, settings.bits_of_weights)
-        bits |= {path: settings.bits_of_raised for path in kept.raised if path in bits}
+        bits |= {path: settings.bits_of_raised for path in higher.raised if path in bits}
         weights = weight_points(self.folded.network, points, edges, bits, settings.weight_axis, settings.weight_ranges)
         made = {weight_point(path): point for path, point in weights.items()} | edges
         stated = {**asdict(settings), "keep_float": list(settings.keep_float)}
         calibration = {"settings": stated, **self.pictures.described()}
-        if kept.raised:
-            calibration["raised"] = dict(kept.raised)
+        if higher.raised:
+            calibration["raised"] = dict(higher.raised)
         return QuantizationPlan(made, points.carried, points.stayed_float, calibration, points.shared), points
 
-    def quantized(self, kept: Kept, rounding: str) -> tuple[Detector, QuantizationPlan]:
+    def quantized(self, higher: HigherPrecision, rounding: str) -> tuple[Detector, QuantizationPlan]:
         """A detector with fake quantization inside, and its plan.  The last is kept, since learning takes long."""
-        if self._last is None or self._last[0] != (kept, rounding):
-            self._last = (kept, rounding), self._made(kept, rounding)
+        if self._last is None or self._last[0] != (higher, rounding):
+            self._last = (higher, rounding), self._made(higher, rounding)
         return self._last[1]
 
-    def _made(self, kept: Kept, rounding: str) -> tuple[Detector, QuantizationPlan]:
-        plan, _ = self.plan(kept)
+    def _made(self, higher: HigherPrecision, rounding: str) -> tuple[Detector, QuantizationPlan]:
+        plan, _ = self.plan(higher)
         changed = self.folded.copy()
         if rounding == "adaround":
             self._learn_rounding(changed.network, plan)
@@ -274,12 +281,12 @@ class _Subject:
             f"by {gain(results):.2f} times in the geometric mean"
         )
 
-    def _points(self, kept: Kept) -> Points:
+    def _points(self, higher: HigherPrecision) -> Points:
         settings = self._settings
-        paths = (*settings.keep_float, *kept.in_float)
+        paths = (*settings.keep_float, *higher.in_float)
         points = choose_points(self.folded.network, self._graph, settings.attention, paths, settings.before_activation)
         parts = (
-            replace(part, why=kept.in_float.get(_module_of(part.name)) or part.why) for part in points.stayed_float
+            replace(part, why=higher.in_float.get(_module_of(part.name)) or part.why) for part in points.stayed_float
         )
         return replace(points, stayed_float=tuple(parts))
 

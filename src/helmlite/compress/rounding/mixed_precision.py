@@ -28,9 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from helmlite.compress.edits.shared_weights import shared_weights
 from helmlite.compress.layer_times import measured_once
 from helmlite.compress.rounding.insert_quantizers import InsertQuantizers
-from helmlite.compress.rounding.quantization_plan import QuantizationPlan, weight_point
+from helmlite.compress.rounding.quantization_plan import QuantizationPlan, QuantPoint, weight_point
 from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector
@@ -45,7 +46,7 @@ _NAMED = 8  # layers in a line of the log; the plan names all
 
 
 @dataclass(frozen=True)
-class Kept:
+class HigherPrecision:
     """Layers that get more than the others, by path, and why.
 
     in_float: those that are not rounded at all;  raised: those whose weights get more bits
@@ -55,7 +56,19 @@ class Kept:
     raised: Mapping[str, str] = field(default_factory=dict)
 
 
-Quantized = Callable[[Kept], Detector]
+@dataclass(frozen=True)
+class Quantizing:
+    """How a detector is quantized with one choice of layers or another.
+
+    plan:    the plan with that choice
+    reads:   the value that each weight meets where everything is in integers, by path
+    tried:   makes a detector quickly, for the search; shipped: makes the one that ships
+    """
+
+    plan: Callable[[HigherPrecision], QuantizationPlan]
+    reads: Mapping[str, str]
+    tried: Callable[[HigherPrecision], Detector]
+    shipped: Callable[[HigherPrecision], Detector]
 
 
 @dataclass(frozen=True)
@@ -67,53 +80,50 @@ class AllowedDrop:
     pictures: int
 
 
-def layers_to_keep(
+def choose_precision(
     folded: Detector,
-    plan: QuantizationPlan,
-    reads: Mapping[str, str],
+    quantizing: Quantizing,
     raised_bits: int,
-    tried: Quantized,
-    shipped: Quantized,
     images: Tensor,
     allowed: AllowedDrop,
     context: Context,
-) -> Kept:
+) -> HigherPrecision:
     """The layers that get more than the others; none where everything as planned is good enough.
 
-    plan:    of everything in integers; reads: the value that each of its weights meets
-    raised_bits: that a raised weight has
-    tried:   makes a detector quickly, for the search; shipped: makes the one that ships
-    images:  (B, 3, S, S) for the sensitivities
+    raised_bits: that a raised weight has;  images: (B, 3, S, S) for the sensitivities
     Raises ValueError where only the float detector itself is good enough, and where what ships is not.
     """
+    plan = quantizing.plan(HigherPrecision())
     notes = _Notes.of(folded, plan, raised_bits, images, allowed, context)
-    search = _Search(folded, notes, tried, shipped, allowed, context)
-    everything = search.drop(Kept(), ships=True)
+    search = _Search(folded, quantizing, notes, images, allowed, context)
+    everything = search.drop(HigherPrecision(), ships=True)
     context.log(
         f"quantize: {allowed.of} falls by {everything:.3f} on {len(search.subset)} tuning pictures with every layer in "
         f"integers; {allowed.max_drop:.3f} is allowed"
     )
     if everything <= allowed.max_drop:
-        return Kept()
-    few = [path for path, point in plan.weights().items() if path in reads and point.bits < raised_bits]
+        return HigherPrecision()
+    few = {path: point for path, point in plan.weights().items() if point.bits < raised_bits}
     raised: Mapping[str, str] = dict.fromkeys(few, f"{raised_bits} bits in all weights are not enough")
-    if few and search.is_enough(Kept(raised=raised)):
-        kept, share = _raised(search, folded, plan, few, images)
-        falls = search.drop(kept, ships=True)
-        told = f"the weights of {len(kept.raised)} of {len(few)} layers get {raised_bits} bits ({share:.0%} of them)"
-        context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.raised)}")
+    if few and search.is_enough(HigherPrecision(raised=raised)):
+        higher, share = _fewest_raised(search, folded, few)
+        layers = higher.raised
+        told = f"{len(layers)} of {len(few)} layers get weights of {raised_bits} bits ({share:.0%} of all weights)"
     else:
-        kept, share = _in_float(search, folded, plan, reads, raised, images, context)
-        falls = search.drop(kept, ships=True)
-        told = f"{len(kept.in_float)} of {len(reads)} layers stay in float ({share:.0%} of the cost)"
-        context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(kept.in_float)}")
+        higher, share = _fewest_in_float(search, folded, raised, context)
+        layers = higher.in_float
+        told = f"{len(layers)} of {len(quantizing.reads)} layers stay in float ({share:.0%} of the cost)"
+        if higher.raised:
+            told += f" and all others get weights of {raised_bits} bits"
+    falls = search.drop(higher, ships=True)
+    context.log(f"quantize: {told}, {allowed.of} falls by {falls:.3f}: {_named(layers)}")
     if falls > allowed.max_drop:
         raise ValueError(
             f"quantize: {allowed.of} falls by {falls:.3f} with learned rounding, more than max_drop = "
             f"{allowed.max_drop}, which rounding to nearest keeps where {told}. "
             'Use rounding = "nearest", or allow more.'
         )
-    return kept
+    return higher
 
 
 class _Search:
@@ -122,66 +132,76 @@ class _Search:
     def __init__(
         self,
         folded: Detector,
+        quantizing: Quantizing,
         notes: _Notes,
-        tried: Quantized,
-        shipped: Quantized,
+        images: Tensor,
         allowed: AllowedDrop,
         context: Context,
     ) -> None:
         data = context.val if context.val is not None and len(context.val) else context.data
         self.subset = data.subset(np.random.default_rng(context.seed).permutation(len(data))[: allowed.pictures])
-        self.notes, self.allowed = notes, allowed
-        self._tried, self._shipped, self._input_size = tried, shipped, context.input_size
+        self.quantizing, self.notes, self.images, self.allowed = quantizing, notes, images, allowed
+        self._input_size = context.input_size
         self._before = notes.once("float", lambda: self._accuracy(folded))
 
-    def drop(self, kept: Kept, ships: bool = False) -> float:
+    def drop(self, higher: HigherPrecision, ships: bool = False) -> float:
         """What is lost with these layers, in parts of mAP.  ships: by what ships, not by what is made quickly"""
-        make = self._shipped if ships else self._tried
-        name = "drop of what ships " if make != self._tried else "drop "
-        name += " ".join(sorted(kept.in_float))
-        name += "".join(f" raised {path}" for path in sorted(kept.raised))
-        return self._before - self.notes.once(name, lambda: self._accuracy(make(kept)))
+        make = self.quantizing.shipped if ships else self.quantizing.tried
+        name = "drop of what ships " if make != self.quantizing.tried else "drop "
+        name += " ".join(sorted(higher.in_float))
+        name += "".join(f" raised {path}" for path in sorted(higher.raised))
+        return self._before - self.notes.once(name, lambda: self._accuracy(make(higher)))
 
-    def is_enough(self, kept: Kept) -> bool:
-        return self.drop(kept) <= self.allowed.max_drop
+    def is_enough(self, higher: HigherPrecision) -> bool:
+        return self.drop(higher) <= self.allowed.max_drop
 
     def _accuracy(self, detector: Detector) -> float:
         return _accuracy(detector, self.subset, self.allowed.of, self._input_size)
 
 
-def _raised(
-    search: _Search, folded: Detector, plan: QuantizationPlan, few: Sequence[str], images: Tensor
-) -> tuple[Kept, float]:
-    """The fewest layers whose weights need more bits, and their share of all weights; all of them are enough."""
-    noise = sensitivities(folded.network, plan, dict.fromkeys(few), images, search.notes.once)
-    prices = {path: float(_weight_of(folded.network, path).numel()) for path in few}
+def _fewest_raised(search: _Search, folded: Detector, few: Mapping[str, QuantPoint]) -> tuple[HigherPrecision, float]:
+    """The fewest weights that need more bits, and their share of all weights; more for all of them is enough.
+
+    A weight that several layers share has one number of bits, and is one candidate.
+    """
+    members: dict[str, tuple[str, ...]] = {path: (path,) for path in few}
+    for group in shared_weights(folded.network):
+        if paths := tuple(path for path in group if path in few):
+            members = {path: item for path, item in members.items() if path not in paths} | {paths[0]: paths}
+    rounded = {name: {weight_point(path): few[path] for path in paths} for name, paths in members.items()}
+    noise = sensitivities(folded.network, rounded, search.images, search.notes.once, "noise of the weight alone")
+    prices = {name: float(_weight_of(folded.network, name).numel()) for name in members}
     order = by_noise_for_price(noise, prices)
 
-    def is_enough(paths: Sequence[str]) -> bool:
-        return search.is_enough(Kept(raised=dict.fromkeys(paths, "")))
+    def of(names: Iterable[str]) -> HigherPrecision:
+        why = {name: f"more bits: sensitivity {noise[name]:.2g} of noise to signal" for name in names}
+        return HigherPrecision(raised={path: text for name, text in why.items() for path in members[name]})
+
+    def is_enough(names: Sequence[str]) -> bool:
+        return search.is_enough(of(names))
 
     count = fewest(len(order), lambda number: is_enough(order[:number]))
-    paths = _without_needless(order[:count], prices, is_enough)
-    share = sum(prices[path] for path in paths) / sum(prices.values())
-    return Kept(raised={path: f"more bits: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}), share
+    names = _without_needless(order[:count], prices, is_enough)
+    return of(names), sum(prices[name] for name in names) / sum(prices.values())
 
 
-def _in_float(
-    search: _Search,
-    folded: Detector,
-    plan: QuantizationPlan,
-    reads: Mapping[str, str],
-    raised: Mapping[str, str],
-    images: Tensor,
-    context: Context,
-) -> tuple[Kept, float]:
-    """The fewest layers that stay in float, beside weights that are raised already; their share of the cost."""
-    noise = sensitivities(folded.network, plan, reads, images, search.notes.once)
+def _fewest_in_float(
+    search: _Search, folded: Detector, raised: Mapping[str, str], context: Context
+) -> tuple[HigherPrecision, float]:
+    """The fewest layers that stay in float, where all others are raised if that is asked; their share of the cost."""
+    points, reads = search.quantizing.plan(HigherPrecision(raised=raised)).points, search.quantizing.reads
+    rounded = {path: {name: points[name] for name in (weight_point(path), value)} for path, value in reads.items()}
+    name = "noise where all weights are raised" if raised else "noise"
+    noise = sensitivities(folded.network, rounded, search.images, search.notes.once, name)
     prices = layer_prices(folded, list(noise), context)
     order = by_noise_for_price(noise, prices)
 
+    def of(paths: Iterable[str]) -> HigherPrecision:
+        why = {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}
+        return HigherPrecision(why, {path: text for path, text in raised.items() if path not in why})
+
     def is_enough(paths: Sequence[str]) -> bool:
-        return search.is_enough(Kept(dict.fromkeys(paths, ""), _without(paths, raised)))
+        return search.is_enough(of(paths))
 
     count = fewest(len(order), lambda number: is_enough(order[:number]))
     if count == len(order):
@@ -190,14 +210,7 @@ def _in_float(
             "stays in float. Allow more, or train after quantization (distill)."
         )
     paths = _without_needless(order[:count], prices, is_enough)
-    share = sum(prices[path] for path in paths) / sum(prices.values())
-    why = {path: f"kept in float: sensitivity {noise[path]:.2g} of noise to signal" for path in paths}
-    return Kept(why, _without(why, raised)), share
-
-
-def _without(paths: Iterable[str], raised: Mapping[str, str]) -> dict[str, str]:
-    gone = set(paths)
-    return {path: why for path, why in raised.items() if path not in gone}
+    return of(paths), sum(prices[path] for path in paths) / sum(prices.values())
 
 
 def _named(paths: Mapping[str, str]) -> str:
@@ -213,27 +226,23 @@ def _weight_of(network: nn.Module, path: str) -> Tensor:
 
 def sensitivities(
     network: nn.Module,
-    plan: QuantizationPlan,
-    reads: Mapping[str, str | None],
+    rounded: Mapping[str, Mapping[str, QuantPoint]],
     images: Tensor,
     once: Callable[[str, Callable[[], float]], float] = lambda name, measure: measure(),
+    what: str = "noise",
 ) -> dict[str, float]:
-    """Noise to signal of the raw maps when only this layer is rounded, by path.
+    """Noise to signal of the raw maps when only some points are rounded, by name.
 
-    reads: the value that each weight meets, which is rounded with it; None to round the weight alone
+    rounded: name -> the points of the plan that are rounded together;  what: under which name it is noted
     """
     expected = _maps(network, images)
 
-    def noise(path: str) -> float:
-        own = {name: plan.points[name] for name in (weight_point(path), reads[path]) if name is not None}
+    def noise(name: str) -> float:
         alone = copy.deepcopy(network)
-        InsertQuantizers(QuantizationPlan(own)).redo(alone)
+        InsertQuantizers(QuantizationPlan(dict(rounded[name]))).redo(alone)
         return noise_to_signal(expected, _maps(alone, images))
 
-    return {
-        path: once(f"noise {path}" if value else f"noise of the weight {path}", lambda path=path: noise(path))  # type: ignore[misc]
-        for path, value in reads.items()
-    }
+    return {name: once(f"{what} {name}", lambda name=name: noise(name)) for name in rounded}  # type: ignore[misc]
 
 
 def noise_to_signal(expected: Sequence[Tensor], got: Sequence[Tensor]) -> float:
