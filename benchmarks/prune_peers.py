@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 from common import commit
-from technique_results import difference_ci95, over_seeds
-from technique_rows import EPOCHS, INPUT_SIZE
+from technique_results import Measured, Pair, read_rows
+from technique_rows import EPOCHS, INPUT_SIZE, Row
 from techniques import accuracy_of, kept_baseline, roadside
 from torch import Tensor, nn
 
@@ -158,20 +158,22 @@ def _givers_of_maps(network: nn.Module) -> list[nn.Module]:
 def _print(arguments: argparse.Namespace, pictures: Any) -> None:
     print(f"\ntest of roadside, {len(pictures['test'])} pictures, data {pictures['test'].sha256()[:12]}")
     print(f"commit {commit()}, {installed_versions(('torch', 'torch-pruning'))}, {EPOCHS} epochs at {INPUT_SIZE}\n")
-    peer = [json.loads(path.read_text()) for path in sorted((arguments.results / "peers").glob(f"{_NAME}-s*.json"))]
+    peer = Measured(
+        Row(_NAME, "prune", "torch-pruning"),
+        [json.loads(path.read_text()) for path in sorted((arguments.results / "peers").glob(f"{_NAME}-s*.json"))],
+    )
+    ours, _ = read_rows(arguments.results)
+    if missing := [name for name in _OURS if name not in ours]:
+        raise SystemExit(f"Not there yet, of benchmarks/techniques.py: {', '.join(missing)}.")
     print("| chosen by | seeds | MACs | before training: mAP50-95 | against it (95 %) | after | against it (95 %) |")
     print("|---|---|---|---|---|---|---|")
-    for name, label in ((_NAME, "torch-pruning, global"), *((row, f"helmlite, {how}") for row, how in _OURS.items())):
-        paths = sorted(arguments.results.glob(f"{name}-s*.json"))
-        ours = peer if name == _NAME else [json.loads(path.read_text()) for path in paths]
-        if not ours:
-            raise SystemExit(f"Row {name} of benchmarks/techniques.py is not there yet.")
-        cells = [label, f"{len(ours)}", f"{ours[0]['macs'] / 1e6:.0f} M"]
+    rows = [("torch-pruning, global", peer), *((f"helmlite, {how}", ours[name]) for name, how in _OURS.items())]
+    for label, row in rows:
+        cells = [label, f"{len(row.seeds)}", f"{row.seeds[0]['macs'] / 1e6:.0f} M"]
         for prefix in ("before_", ""):
-            values, others = ([np.array(item[f"{prefix}resampled"]) for item in group] for group in (ours, peer))
-            cells.append(f"{over_seeds(values, 1)[0]:.1f}")
-            change = None if name == _NAME else difference_ci95(values, others)
-            cells.append("–" if change is None else f"{change}")
+            pair = None if row is peer else Pair.of(row, peer, prefix)
+            cells.append(f"{row.over_seeds(prefix)[0]:.1f}")
+            cells.append("–" if pair is None else f"{pair.difference}, {pair.seeds} seeds")
         print(f"| {' | '.join(cells)} |")
 
 

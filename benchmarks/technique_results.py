@@ -1,7 +1,8 @@
 """The rows that benchmarks/techniques.py made, read again, and their differences.
 
 Intervals are 95 % bootstrap intervals over the test pictures; where a row has several seeds, each resample also draws
-its seeds with replacement, so that the interval holds the spread over trainings too.
+its seeds with replacement, so that the interval holds the spread over trainings too.  Differences are paired twice:
+by picture, and by seed, since rows of one seed begin with the same cut and see the same batches.
 """
 
 from __future__ import annotations
@@ -44,9 +45,19 @@ class Measured:
     def name(self) -> str:
         return self.row.name
 
-    def maps(self, prefix: str = "") -> list[Values]:
-        """For each seed mAP50-95 in every resample; [] where it was not looked at."""
-        return [np.array(item[f"{prefix}resampled"]) for item in self.seeds if f"{prefix}resampled" in item]
+    @property
+    def first(self) -> Mapping[str, Any]:
+        """What was found with its first seed, which every row has."""
+        return self.seeds[0]
+
+    def maps(self, prefix: str = "") -> dict[int, Values]:
+        """By seed mAP50-95 in every resample; {} where it was not looked at."""
+        key = f"{prefix}resampled"
+        return {int(item["seed"]): np.array(item[key]) for item in self.seeds if key in item}
+
+    def over_seeds(self, prefix: str = "") -> Values:
+        """The mean of its seeds; in each resample that of as many, drawn with replacement."""
+        return _over_seeds(list(self.maps(prefix).values()))
 
     def mean(self, key: str) -> float | None:
         known = [item[key] for item in self.seeds if item.get(key) is not None]
@@ -75,8 +86,9 @@ def read_timing(results: Path) -> Timing:
 
 
 def read_rows(results: Path) -> tuple[dict[str, Measured], dict[str, str]]:
-    """Finished rows by name, and why others were refused."""
-    found, refused = {}, {}
+    """Finished rows by name, and why others were refused.  Raises ValueError for rows of several baselines."""
+    found: dict[str, Measured] = {}
+    refused: dict[str, str] = {}
     for row in ROWS:
         paths = [results / f"{row.name}-s{seed}.json" for seed in range(row.seeds)]
         seeds = [json.loads(path.read_text()) for path in paths if path.is_file()]
@@ -86,33 +98,55 @@ def read_rows(results: Path) -> tuple[dict[str, Measured], dict[str, str]]:
         done = [item for item in seeds if "refused" not in item]
         if done:
             found[row.name] = Measured(row, done)
+    if len(begun := {item["baseline"] for row in found.values() for item in row.seeds}) > 1:
+        raise ValueError(f"{results}: its rows begin with {len(begun)} different baselines.")
     return found, refused
 
 
-def difference_ci95(first: Sequence[Values], second: Sequence[Values]) -> Difference | None:
-    """first - second in points, paired over pictures; seeds are drawn anew in each resample.
+@dataclass(frozen=True)
+class Pair:
+    """Two rows seed by seed.  A row without training, which has one seed, is held against every seed of the other."""
 
-    None where one of them is empty.
-    """
-    if not first or not second:
-        return None
-    change = over_seeds(first, 1) - over_seeds(second, 2)
-    interval = percentile_interval(change[1:])
-    return None if interval is None else Difference(float(change[0]), *interval)
+    first: Sequence[Values]
+    second: Sequence[Values]
+
+    @staticmethod
+    def of(first: Measured, second: Measured, prefix: str = "") -> Pair | None:
+        """None where they have no seed in common, or one of them was not looked at."""
+        ours, others = first.maps(prefix), second.maps(prefix)
+        if others and not second.row.recipe:
+            others = dict.fromkeys(ours, next(iter(others.values())))
+        common = [seed for seed in ours if seed in others]
+        return Pair([ours[seed] for seed in common], [others[seed] for seed in common]) if common else None
+
+    @property
+    def difference(self) -> Difference:
+        """first - second, in points."""
+        return _interval(_over_seeds([a - b for a, b in zip(self.first, self.second, strict=True)]))
+
+    @property
+    def seeds(self) -> int:
+        return len(self.first)
 
 
 def share_won_back(plain: Measured, mended: Measured, whole: Measured) -> Difference | None:
-    """What `mended` won back of what `plain` lost against `whole`, in percent."""
-    start, reached, end = (over_seeds(item.maps(), seed) for seed, item in enumerate((plain, mended, whole)))
-    shares = 100 * (reached - start) / (end - start)
-    interval = percentile_interval(shares[1:])
-    return None if interval is None else Difference(float(shares[0]), *interval)
+    """What `mended` won back of what `plain` lost against `whole`, in percent; None where no loss is shown."""
+    start, reached, end = (item.over_seeds() for item in (plain, mended, whole))
+    if _interval(end - start).low <= 0:
+        return None
+    return _interval(100 * (reached - start) / (end - start))
 
 
-def over_seeds(values: Sequence[Values], seed: int) -> Values:
-    """Mean over the seeds; in each resample (the first aside) over as many seeds drawn with replacement."""
+def _interval(values: Values) -> Difference:
+    """values: (1 + B,), the first with every picture once"""
+    found = percentile_interval(values[1:])
+    assert found is not None  # every picture set here has boxes, so that each resample has a value
+    return Difference(float(values[0]), *found)
+
+
+def _over_seeds(values: Sequence[Values]) -> Values:
     stacked = np.stack(values)  # (S, 1 + B)
-    drawn = np.random.default_rng(seed).integers(0, len(stacked), size=stacked.shape)
+    drawn = np.random.default_rng(1).integers(0, len(stacked), size=stacked.shape)
     drawn[:, 0] = np.arange(len(stacked))
     made: Values = np.take_along_axis(stacked, drawn, axis=0).mean(axis=0)
     return made

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from technique_findings import findings, to_reach_for
-from technique_results import Measured, Timing, difference_ci95, over_seeds, read_rows, read_timing
+from technique_findings import findings, to_reach_for, trains_before
+from technique_results import Measured, Pair, Timing, read_rows, read_timing
 from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GROUPS, INPUT_SIZE, ROWS
 
 from helmlite.data.dataset import Dataset
@@ -49,8 +49,9 @@ def _head(pictures: Mapping[str, Dataset], timing: Timing, commit: str, found: M
         f"{BASELINE_EPOCHS} epochs from the weights that ship. Every row that trains does so for {EPOCHS} epochs in "
         f"all, from that baseline, at {INPUT_SIZE} pixels. Accuracy is of the exported file in OpenVINO on `test`, "
         "choices were made on `val`; intervals are 95 %, over pictures and, where there are several, over seeds. "
-        f"Differences are paired. Recall is that of no_helmet, with {ALARMS_PER_100} false alarms for every 100 "
-        "pictures of `val`.",
+        'Differences are paired by picture and by seed; "before training" is after the cut or the replacement, with '
+        f"nothing trained yet. Recall is that of no_helmet, with {ALARMS_PER_100} false alarms for every 100 pictures "
+        "of `val`.",
         "",
         f"{len(found)} rows, written at commit {commit}, made at {', '.join(commits)} on {'; '.join(machines)}. Speed: "
         f"{_speed_is_of(timing)}, network alone, FP32 rows "
@@ -81,7 +82,7 @@ def _table(title: str, rows: Sequence[Measured], timing: Timing, found: Mapping[
 
 
 def _line(item: Measured, control: Measured | None, timing: Timing) -> str:
-    value = over_seeds(item.maps(), 1)
+    value = item.over_seeds()
     interval = percentile_interval(value[1:])
     shown = f"{value[0]:.1f}" + (f" ({interval[0]:.1f}–{interval[1]:.1f})" if interval else "")
     shown += f", {len(item.seeds)} seeds" if len(item.seeds) > 1 else ""
@@ -92,7 +93,7 @@ def _line(item: Measured, control: Measured | None, timing: Timing) -> str:
         f"{100 * (item.mean('test_map50') or 0):.1f}",
         _percent(item.mean("recall_no_helmet")),
         _against(item, control, ""),
-        f"{over_seeds(before, 1)[0]:.1f}" if before else "–",
+        f"{item.over_seeds('before_')[0]:.1f}" if before else "–",
         _against(item, control, "before_"),
         f"{item.seeds[0]['macs'] / 1e6:.0f}",
         f"{item.seeds[0]['size_bytes'] / 1e3:.0f}",
@@ -108,10 +109,10 @@ def _percent(share: float | None) -> str:
 
 
 def _against(item: Measured, control: Measured | None, prefix: str) -> str:
-    change = None if control is None else difference_ci95(item.maps(prefix), control.maps(prefix))
-    if control is None or change is None:
+    pair = None if control is None else Pair.of(item, control, prefix)
+    if control is None or pair is None or (prefix and trains_before(item) != trains_before(control)):
         return "–"
-    return f"{control.name}: {change}"
+    return f"{control.name}: {pair.difference}"
 
 
 def _faster(timing: Timing, runtime: str, name: str) -> str:
@@ -131,7 +132,7 @@ def _draw(found: Mapping[str, Measured], timing: Timing, folder: Path) -> None:
         points: dict[str, list[tuple[float, float, str]]] = defaultdict(list)
         for item in found.values():
             if item.name in places:
-                height = float(over_seeds(item.maps(), 1)[0])
+                height = float(item.over_seeds()[0])
                 points[item.row.group].append((places[item.name], height, item.name))
         if not points:
             continue
