@@ -19,6 +19,8 @@ from technique_rows import ROWS, Row
 
 from helmlite.evaluate.statistics.intervals import percentile_interval
 
+TEACHER_NAME = "teacher.json"  # what the large teacher reaches
+
 Values = NDArray[np.float64]  # (1 + resamples,) mAP50-95 in points, the first with every picture once
 
 

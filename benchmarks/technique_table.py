@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from technique_findings import findings, to_reach_for, trains_before
-from technique_results import Measured, Pair, Timing, read_rows, read_timing
+from technique_results import TEACHER_NAME, Measured, Pair, Timing, read_rows, read_timing
 from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GROUPS, INPUT_SIZE, ROWS
 
 from helmlite.data.dataset import Dataset
@@ -19,6 +21,8 @@ def write_page(results: Path, folder: Path, pictures: Mapping[str, Dataset], com
     found, refused = read_rows(results)
     timing = read_timing(results)
     lines = _head(pictures, timing, commit, found)
+    if (results / TEACHER_NAME).is_file():
+        lines += ["", _teacher_in_words(json.loads((results / TEACHER_NAME).read_text()))]
     lines += to_reach_for(found, timing) + findings(found, timing)
     lines += ["", "![Accuracy against latency](techniques-latency.png)"]
     lines += ["", "![Accuracy against bytes](techniques-bytes.png)"]
@@ -58,6 +62,14 @@ def _head(pictures: Mapping[str, Dataset], timing: Timing, commit: str, found: M
         "with the f32 hint, as a ratio to the baseline; bigger is faster. Minutes are those of one core beside another "
         "row, on machines that differ by two: orders of magnitude.",
     ]
+
+
+def _teacher_in_words(stated: Mapping[str, Any]) -> str:
+    return (
+        f'Rows named "large" have {stated["of"]} as their teacher ({stated["params"] / 1e6:.1f} million parameters), '
+        f"fine-tuned for {stated['epochs']} epochs on the same pictures at {INPUT_SIZE} pixels (commit "
+        f"{stated['commit']}): mAP50-95 {100 * stated['test_map']:.1f} on test, {100 * stated['val_map']:.1f} on val."
+    )
 
 
 def _speed_is_of(timing: Timing) -> str:

@@ -3,13 +3,16 @@
     python benchmarks/techniques.py --plan                      rows and minutes, before anything is trained
     python benchmarks/techniques.py --work DIR                  makes what is missing; goes on where it was stopped
     python benchmarks/techniques.py --work DIR --only 'prune*'  some rows; --seeds 1: each once, before those of several
+    python benchmarks/techniques.py --teacher DIR --only none   makes the large teacher, which 'kd-large*' need
     python benchmarks/techniques.py --work DIR --time           speed of all rows that were made, in turn
     python benchmarks/techniques.py --work DIR --recall         recall of rows made before, from kept predictions
     python benchmarks/techniques.py --write docs                docs/techniques.md with its plots
 
 Data: bikes_helmets, india_traffic and thai_cctv together.  The baseline is `tiny`, trained here from the weights that
 ship.  Each row starts from it and has the same number of training epochs in all, whatever it does with them; rows
-without training have none.  Choices are made on `val`; `test` is what the table shows.
+without training have none.  Choices are made on `val`; `test` is what the table shows.  Rows named "large" have a
+teacher far stronger than the baseline: a public detector of 20 million parameters, fine-tuned on the same pictures; it
+is kept in --teacher, and what it reaches in --results.
 
 The baseline and a small file for each finished row are kept in --results, so that the work can be spread over machines
 and days.  Speed is measured on networks of the same structure, rebuilt from what those files say, all in one run.
@@ -31,12 +34,23 @@ from typing import Any
 
 import numpy as np
 from common import commit
-from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, EPOCHS, INPUT_SIZE, ROWS, Row
+from technique_results import TEACHER_NAME
+from technique_rows import (
+    ALARMS_PER_100,
+    BASELINE_EPOCHS,
+    EPOCHS,
+    INPUT_SIZE,
+    LARGE_TEACHER,
+    ROWS,
+    TEACHER_EPOCHS,
+    Row,
+)
 from technique_table import write_page
 
 from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.load import load_detector
 from helmlite.compress.recipe import StepResult, parse_recipe, run_recipe
 from helmlite.compress.shipped import load_demo_detector
 from helmlite.compress.technique import Context, WithStandIn
@@ -82,6 +96,8 @@ def main() -> int:
         write_page(arguments.results, arguments.write, pictures, commit())
         return 0
     baseline = _baseline(arguments, pictures)
+    if arguments.teacher:
+        _large_teacher(arguments, pictures)
     if arguments.time:
         _time(arguments, baseline, pictures)
         return 0
@@ -112,6 +128,29 @@ def _baseline(arguments: argparse.Namespace, pictures: Pictures) -> Detector:
         about = {"technique": "baseline", "epochs": BASELINE_EPOCHS, "commit": commit()}
         save_checkpoint(trained, arguments.results / "baseline", about | {"data_sha256": pictures["train"].sha256()})
     return kept_baseline(arguments.results, pictures)
+
+
+def _large_teacher(arguments: argparse.Namespace, pictures: Pictures) -> Path:
+    """The checkpoint of the large teacher; made where it is not there, and measured."""
+    place: Path | None = arguments.teacher
+    if place is None:
+        raise SystemExit("This row has a large teacher: name the folder where it is, or is to be made, with --teacher.")
+    about = {"epochs": TEACHER_EPOCHS, "data_sha256": pictures["train"].sha256(), "of": LARGE_TEACHER}
+    if not is_checkpoint(place):
+        settings = FitSettings(
+            input_size=INPUT_SIZE, epochs=TEACHER_EPOCHS, device=arguments.device, close_mosaic_epochs=2
+        )
+        work = place.with_name(f"{place.name}.work")
+        trained = finetune(load_detector(LARGE_TEACHER), pictures["train"], settings, 0, work, log=_say)
+        save_checkpoint(trained, place, {**about, "technique": "teacher", "commit": commit()})
+    if any(read_provenance(place).get(key) != value for key, value in about.items()):
+        raise SystemExit(f"{place} is another detector than the teacher of these rows.")
+    if not (arguments.results / TEACHER_NAME).is_file():
+        detector = load_checkpoint(place)
+        found = accuracy_of(detector, place.with_name(f"{place.name}.measured"), "", pictures)
+        stated = {**about, "commit": commit(), "params": count_parameters(detector.network), **found}
+        write_whole(arguments.results / TEACHER_NAME, json.dumps(stated))
+    return place
 
 
 def kept_baseline(results: Path, pictures: Pictures) -> Detector:
@@ -177,7 +216,10 @@ def _steps_of(
         layer_clock=layer_clock("openvino"),
         val=pictures["val"],
     )
-    steps = steps_for_this_machine(parse_recipe(row.recipe, row.name).steps)
+    recipe = row.recipe
+    if f'"{LARGE_TEACHER}"' in recipe:
+        recipe = recipe.replace(LARGE_TEACHER, str(_large_teacher(arguments, pictures).resolve()))
+    steps = steps_for_this_machine(parse_recipe(recipe, row.name).steps)
     return run_recipe(baseline, steps, context, arguments.work / "steps")
 
 
@@ -297,6 +339,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--write", type=Path)
     parser.add_argument("--recall", action="store_true")
+    parser.add_argument("--teacher", type=Path, help="where the large teacher is, or is to be made")
     parser.add_argument("--device", default="auto")
     return parser.parse_args()
 
