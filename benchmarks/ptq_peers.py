@@ -185,21 +185,29 @@ def _print(
     machine = read_machine()
     print(f"{machine.describe()} ({', '.join(machine.flags)}); {arguments.rounds} rounds in turn, batch 1")
     print(f"{arguments.pictures} calibration pictures; peak memory of the whole process {peak:.1f} GiB\n")
-    print("| | mAP50-95 (95 %) | lost against FP32 (95 %) | seconds | ms | faster than FP32 there | file |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| | mAP50-95 (95 %) | lost against FP32 there | lost against helmlite there | seconds | ms | faster than FP32 "
+        "there | file |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for item in rows:
         runtime = item.name.rpartition(", ")[2]
         accuracy, interval = measure_accuracy(found[item.name], test), map_ci95(found[item.name], test)
-        loss = map_loss_ci95(found[f"FP32, {runtime}"], found[item.name], test)
         shown = f"{100 * (accuracy.map or 0):.1f}" + (
             f" ({100 * interval[0]:.1f}–{100 * interval[1]:.1f})" if interval else ""
         )
-        lost = f"{loss[0]:+.1f} to {loss[1]:+.1f}" if loss else "–"
+        lost = [_lost(f"{kind}, {runtime}", item.name, found, test) for kind in ("FP32", "helmlite")]
         times = medians[f"FP32, {runtime}"] / medians[item.name]
         print(
-            f"| {item.name} | {shown} | {lost} | {item.seconds:.0f} | {medians[item.name]:.1f} | {times:.2f}× | "
-            f"{item.size_bytes / 1e6:.2f} MB |"
+            f"| {item.name} | {shown} | {' | '.join(lost)} | {item.seconds:.0f} | {medians[item.name]:.1f} | "
+            f"{times:.2f}× | {item.size_bytes / 1e6:.2f} MB |"
         )
+
+
+def _lost(before: str, after: str, found: dict[str, Predictions], test: Dataset) -> str:
+    """Ends of the paired 95 % interval of what one has lost against the other, in points; negative for a gain."""
+    interval = None if before == after else map_loss_ci95(found[before], found[after], test)
+    return f"{interval[0]:+.1f} to {interval[1]:+.1f}" if interval else "–"
 
 
 def _arguments() -> argparse.Namespace:
