@@ -3,7 +3,7 @@
     pip install torch-pruning
     python benchmarks/prune_peers.py --work DIR
 
-Detector, pictures and fine-tuning are those of benchmarks/techniques.py, whose rows `prune-l2-50` (global),
+Detector, pictures and fine-tuning are those of benchmarks/techniques.py, whose rows `prune-l2-50`, `prune-taylor-50` (both global),
 `prune-sensitivity-50` and `prune-uniform-50` must be there.  torch-pruning ranks all groups together by its group L2
 norm (`GroupMagnitudeImportance`, its default normalizer) in four steps, rounds widths to 8 as ours does, keeps the
 layers that give the head's maps, and gets BatchNorm statistics measured again as ours.  Each seed is trained like the
@@ -44,7 +44,12 @@ from helmlite.files import write_whole
 from helmlite.runtime.machine import installed_versions, read_machine
 
 _NAME = "torch-pruning-50"
-_OURS = {"prune-l2-50": "global", "prune-sensitivity-50": "sensitivity", "prune-uniform-50": "uniform"}
+_OURS = {
+    "prune-l2-50": "L2, global",
+    "prune-sensitivity-50": "L2, sensitivity",
+    "prune-uniform-50": "L2, uniform",
+    "prune-taylor-50": "Taylor, global",
+}
 _MACS_RATIO, _STEPS, _MULTIPLE, _IMAGES, _BATCH = 0.5, 4, 8, 128, 8
 
 
@@ -167,13 +172,15 @@ def _print(arguments: argparse.Namespace, pictures: Any) -> None:
         raise SystemExit(f"Not there yet, of benchmarks/techniques.py: {', '.join(missing)}.")
     print("| chosen by | seeds | MACs | before training: mAP50-95 | against it (95 %) | after | against it (95 %) |")
     print("|---|---|---|---|---|---|---|")
-    rows = [("torch-pruning, global", peer), *((f"helmlite, {how}", ours[name]) for name, how in _OURS.items())]
+    rows = [("torch-pruning, L2, global", peer), *((f"helmlite, {how}", ours[name]) for name, how in _OURS.items())]
     for label, row in rows:
         cells = [label, f"{len(row.seeds)}", f"{row.seeds[0]['macs'] / 1e6:.0f} M"]
         for prefix in ("before_", ""):
             pair = None if row is peer else Pair.of(row, peer, prefix)
             cells.append(f"{row.over_seeds(prefix)[0]:.1f}")
-            cells.append("–" if pair is None else f"{pair.difference}, {pair.seeds} seeds")
+            cells.append(
+                "–" if pair is None else f"{pair.difference}, {pair.seeds} seed{'s' if pair.seeds > 1 else ''}"
+            )
         print(f"| {' | '.join(cells)} |")
 
 
