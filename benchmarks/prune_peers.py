@@ -3,11 +3,11 @@
     pip install torch-pruning
     python benchmarks/prune_peers.py --work DIR
 
-Detector, pictures and fine-tuning are those of benchmarks/techniques.py, whose rows `prune-l2-50`, `prune-taylor-50` (both global),
-`prune-sensitivity-50` and `prune-uniform-50` must be there.  torch-pruning ranks all groups together by its group L2
-norm (`GroupMagnitudeImportance`, its default normalizer) in four steps, rounds widths to 8 as ours does, keeps the
-layers that give the head's maps, and gets BatchNorm statistics measured again as ours.  Each seed is trained like the
-rows; its results are kept beside theirs and used again.
+Detector, pictures and fine-tuning are those of benchmarks/techniques.py, whose rows `prune-l2-50`, `prune-taylor-50`
+(both global), `prune-sensitivity-50` and `prune-uniform-50` must be there.  torch-pruning ranks all groups together by
+its group L2 norm (`GroupMagnitudeImportance`, its default normalizer) in four steps, rounds widths to 8 as ours does,
+keeps the layers that give the head's maps, and gets BatchNorm statistics measured again as ours.  Each seed is trained
+like the rows; its results are kept beside theirs and used again.
 
 torch-pruning stops on helmet-yolo12m with an IndexError, so that the comparison is on `tiny`; and there too, until the
 convolution whose channels a block splits in halves is written as two, as torch-pruning's own YOLOv8 example does.
