@@ -51,9 +51,10 @@ from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, 
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.load import load_detector
+from helmlite.compress.quantize import Quantize
 from helmlite.compress.recipe import StepResult, parse_recipe, run_recipe
 from helmlite.compress.shipped import load_demo_detector
-from helmlite.compress.technique import Context, WithStandIn
+from helmlite.compress.technique import Context, Technique, WithStandIn
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, merged
 from helmlite.data.roles import labels_of_role
@@ -296,7 +297,8 @@ def _time(arguments: argparse.Namespace, baseline: Detector, pictures: Pictures)
 def _rebuilt(row: Row, stated: Mapping[str, Any], baseline: Detector, pictures: Pictures, work: Path) -> Detector:
     """A network of the row's structure: its edits on the baseline, then its last step made cheaply.
 
-    What that step would keep in float by accuracy is in integers here; no row so far keeps a layer in float.
+    What that step would keep in float by accuracy is in integers here; no row so far keeps a layer in float.  Weights
+    of fewer bits are stored in 8, take as long, and would need all pictures to be calibrated on.
     """
     network = baseline.copy().network  # with the baseline's weights: random ones leave layers whose values are all zero
     edits = []
@@ -305,13 +307,18 @@ def _rebuilt(row: Row, stated: Mapping[str, Any], baseline: Detector, pictures: 
         edit.redo(network)
         edits.append(edit)
     detector = replace(baseline, network=network.eval(), edits=tuple(edits))
-    steps = steps_for_this_machine(parse_recipe(row.recipe, row.name).steps) if row.recipe else ()
+    steps = parse_recipe(row.recipe, row.name).steps if row.recipe else ()
+    steps = steps_for_this_machine([_in_eight_bits(step) for step in steps])
     context = Context(pictures["train"], baseline, INPUT_SIZE, 0, work / "rebuilding", log=_say, val=pictures["val"])
     for step in steps:
         if step.name in ("quantize", "cluster", "weight_only"):
             cheap = step.stand_in() if isinstance(step, WithStandIn) else step
             detector = detector if cheap is None else cheap.apply(detector, context)
     return detector
+
+
+def _in_eight_bits(step: Technique) -> Technique:
+    return replace(step, weight_bits=None) if isinstance(step, Quantize) else step
 
 
 def _print_plan(rows: list[Row], pictures: int) -> int:
