@@ -15,6 +15,8 @@ from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GR
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.statistics.intervals import percentile_interval
 
+_ONE_NETWORK = ("int8-min_max", "int8-percentile", "int8-mse", "int8-entropy", "int8-adaround", "w4", "w3")
+
 
 def write_page(results: Path, folder: Path, pictures: Mapping[str, Dataset], commit: str) -> None:
     """Writes techniques.md, techniques-latency.png and techniques-bytes.png into `folder`."""
@@ -78,7 +80,11 @@ def _speed_is_of(timing: Timing) -> str:
         return "not measured"
     versions = ", ".join(f"{name} {version}" for name, version in stated["versions"].items())
     flags = ", ".join(stated["flags"])
-    return f"{stated['machine']} ({flags}), {stated['rounds']} rounds in turn, batch 1, {versions}"
+    told = f"{stated['machine']} ({flags}), {stated['rounds']} rounds in turn, batch 1, {versions}"
+    times = [time for name in _ONE_NETWORK if (time := timing.median_ms("openvino", name)) is not None]
+    if len(times) < 2:
+        return told
+    return f"{told}; rows of one and the same INT8 network differ by {max(times) / min(times) - 1:.0%} in OpenVINO"
 
 
 def _table(title: str, rows: Sequence[Measured], timing: Timing, found: Mapping[str, Measured]) -> list[str]:
@@ -155,6 +161,8 @@ def _draw(found: Mapping[str, Measured], timing: Timing, folder: Path) -> None:
             for x, y, text in members:
                 axis.annotate(text, (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
         axis.set_xscale("log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("{x:g}")
         axis.set_xlabel(label)
         axis.set_ylabel("mAP50-95 on test, points")
         axis.grid(alpha=0.3)
