@@ -174,7 +174,7 @@ def _print(arguments: argparse.Namespace, pictures: Any) -> None:
     print("|---|---|---|---|---|---|---|")
     rows = [("torch-pruning, L2, global", peer), *((f"helmlite, {how}", ours[name]) for name, how in _OURS.items())]
     for label, row in rows:
-        cells = [label, f"{len(row.seeds)}", f"{row.seeds[0]['macs'] / 1e6:.0f} M"]
+        cells = [label, f"{len(row.seeds)}", f"{row.first['macs'] / 1e6:.0f} M"]
         for prefix in ("before_", ""):
             pair = None if row is peer else Pair.of(row, peer, prefix)
             cells.append(f"{row.over_seeds(prefix)[0]:.1f}")

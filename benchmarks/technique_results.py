@@ -19,6 +19,7 @@ from technique_rows import ROWS, Row
 
 from helmlite.evaluate.statistics.intervals import percentile_interval
 
+_ONE_NETWORK = ("int8-min_max", "int8-percentile", "int8-mse", "int8-entropy", "int8-adaround", "w4", "w3")
 TEACHER_NAME = "teacher.json"  # what the large teacher reaches
 
 Values = NDArray[np.float64]  # (1 + resamples,) mAP50-95 in points, the first with every picture once
@@ -75,6 +76,11 @@ class Timing:
     def median_ms(self, runtime: str, name: str) -> float | None:
         found: float | None = self.stated.get(runtime, {}).get(name)
         return found
+
+    def spread(self, runtime: str) -> float:
+        """Slowest through fastest of rows that are one and the same network: what a ratio of two rows is worth here."""
+        times = [time for name in _ONE_NETWORK if (time := self.median_ms(runtime, name)) is not None]
+        return max(times) / min(times) if times else 1.0
 
     def faster(self, runtime: str, name: str, than: str = "baseline") -> float | None:
         """How many times faster the row is than another one; None where either was not measured."""

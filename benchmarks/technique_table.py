@@ -15,8 +15,6 @@ from technique_rows import ALARMS_PER_100, BASELINE_EPOCHS, CONTROLS, EPOCHS, GR
 from helmlite.data.dataset import Dataset
 from helmlite.evaluate.statistics.intervals import percentile_interval
 
-_ONE_NETWORK = ("int8-min_max", "int8-percentile", "int8-mse", "int8-entropy", "int8-adaround", "w4", "w3")
-
 
 def write_page(results: Path, folder: Path, pictures: Mapping[str, Dataset], commit: str) -> None:
     """Writes techniques.md, techniques-latency.png and techniques-bytes.png into `folder`."""
@@ -80,11 +78,11 @@ def _speed_is_of(timing: Timing) -> str:
         return "not measured"
     versions = ", ".join(f"{name} {version}" for name, version in stated["versions"].items())
     flags = ", ".join(stated["flags"])
-    told = f"{stated['machine']} ({flags}), {stated['rounds']} rounds in turn, batch 1, {versions}"
-    times = [time for name in _ONE_NETWORK if (time := timing.median_ms("openvino", name)) is not None]
-    if len(times) < 2:
-        return told
-    return f"{told}; rows of one and the same INT8 network differ by {max(times) / min(times) - 1:.0%} in OpenVINO"
+    return (
+        f"{stated['machine']} ({flags}), {stated['rounds']} rounds in turn, batch 1, {versions}; rows of one "
+        f"and the same INT8 network differ by {timing.spread('openvino') - 1:.0%} in OpenVINO and by "
+        f"{timing.spread('onnxruntime') - 1:.0%} in ONNX Runtime"
+    )
 
 
 def _table(title: str, rows: Sequence[Measured], timing: Timing, found: Mapping[str, Measured]) -> list[str]:

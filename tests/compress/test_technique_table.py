@@ -156,6 +156,19 @@ def test_a_few_bytes_do_not_decide(findings: ModuleType, results: ModuleType, tm
     assert [line.split(" | ")[2] for line in lines if "smallest download" in line] == ["w4-adaround"] * 4
 
 
+def test_chance_does_not_decide_what_is_fastest(findings: ModuleType, results: ModuleType, tmp_path: Path) -> None:
+    """Two rows of one network differ by 25 %, so that much says nothing of two others either."""
+    for name, points in (("baseline", 24.0), ("int8-mse", 23.9), ("w4", 23.2), ("relu-int8", 23.3)):
+        _written(tmp_path, name, points)
+    found, _ = results.read_rows(tmp_path)
+    timing = results.Timing({"openvino": {"baseline": 4.0, "int8-mse": 2.5, "w4": 2.0, "relu-int8": 1.9}})
+    assert timing.spread("openvino") == pytest.approx(1.25) and timing.spread("onnxruntime") == 1.0
+    lines = [line for line in findings.to_reach_for(found, timing) if line.startswith("| fastest in OpenVINO |")]
+    assert [line.split(" | ")[2] for line in lines] == ["relu-int8"] * 2  # 2.5 is more than 1.25 times 1.9
+    lines = [line for line in findings.to_reach_for(found, timing) if "OpenVINO, no training" in line]
+    assert [line.split(" | ")[2] for line in lines] == ["int8-mse"] * 2  # the same network as w4
+
+
 def test_the_page_says_what_is_there_and_what_is_missing(
     results: ModuleType, findings: ModuleType, tmp_path: Path
 ) -> None:
