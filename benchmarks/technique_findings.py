@@ -96,7 +96,11 @@ class _Cost:
 
 
 def _time_in(timing: Timing, runtime: str) -> _Cost:
-    return _Cost(lambda item: timing.median_ms(runtime, item.name), max(_ALIKE, timing.spread(runtime)))
+    def part_of_baseline(item: Measured) -> float | None:
+        times = timing.faster(runtime, item.name)
+        return None if times is None else 1 / times
+
+    return _Cost(part_of_baseline, max(_ALIKE, timing.spread(runtime)))
 
 
 def _chosen(rows: Sequence[Measured], cost: _Cost, lowest_val: float) -> Measured | None:
@@ -179,12 +183,12 @@ def _activation(found: Found, timing: Timing) -> list[str]:
     lines = []
     for runtime, title in (("onnxruntime", "ONNX Runtime"), ("openvino", "OpenVINO")):
         smooth = {
-            name: time
+            name: times
             for name in ("int8-mse", "int8-before-activation")
-            if (time := timing.median_ms(runtime, name)) is not None
+            if (times := timing.faster(runtime, name)) is not None
         }
         for name in ("relu-int8", "relu6-int8", "hardswish-int8"):
-            fastest = min(smooth, key=smooth.__getitem__, default="")
+            fastest = max(smooth, key=smooth.__getitem__, default="")
             if name in found and (times := timing.faster(runtime, name, than=fastest)) is not None:
                 lines.append(f"- INT8 in {title}: {name} is {times:.2f}× as fast as SiLU ({fastest}).")
     return lines

@@ -20,6 +20,7 @@ from technique_rows import ROWS, Row
 from helmlite.evaluate.statistics.intervals import percentile_interval
 
 _ONE_NETWORK = ("int8-min_max", "int8-percentile", "int8-mse", "int8-entropy", "int8-adaround", "w4", "w3")
+TIMING_NAME = "timing.json"  # what `measure_speed` gives
 TEACHER_NAME = "teacher.json"  # what the large teacher reaches
 
 Values = NDArray[np.float64]  # (1 + resamples,) mAP50-95 in points, the first with every picture once
@@ -69,27 +70,34 @@ class Measured:
 
 @dataclass(frozen=True)
 class Timing:
-    """Medians of all rows in turn, in one run.  stated: timing.json as `techniques.py --time` wrote it, {} if never"""
+    """The speed of all rows, of one run.  stated: timing.json as `techniques.py --time` wrote it, {} if never"""
 
     stated: Mapping[str, Any]
 
     def median_ms(self, runtime: str, name: str) -> float | None:
-        found: float | None = self.stated.get(runtime, {}).get(name)
-        return found
+        """The median over its turns; None where it was not measured."""
+        return self._median(runtime, name, "median_ms")
 
     def spread(self, runtime: str) -> float:
-        """Slowest through fastest of rows that are one and the same network: what a ratio of two rows is worth here."""
-        times = [time for name in _ONE_NETWORK if (time := self.median_ms(runtime, name)) is not None]
+        """Fastest through slowest of rows that are one and the same network: what a ratio of two rows is worth here."""
+        times = [found for name in _ONE_NETWORK if (found := self.faster(runtime, name)) is not None]
         return max(times) / min(times) if times else 1.0
 
     def faster(self, runtime: str, name: str, than: str = "baseline") -> float | None:
-        """How many times faster the row is than another one; None where either was not measured."""
-        own, other = self.median_ms(runtime, name), self.median_ms(runtime, than)
-        return other / own if own and other else None
+        """How many times faster the row is than another one; None where either was not measured.
+
+        Both were timed against the baseline, in turn with it: the median of the ratios of their turns.
+        """
+        own, other = self._median(runtime, name, "times_as_fast"), self._median(runtime, than, "times_as_fast")
+        return own / other if own and other else None
+
+    def _median(self, runtime: str, name: str, key: str) -> float | None:
+        found = self.stated.get(runtime, {}).get(name)
+        return None if found is None else float(np.median(found[key]))
 
 
 def read_timing(results: Path) -> Timing:
-    path = results / "timing.json"
+    path = results / TIMING_NAME
     return Timing(json.loads(path.read_text()) if path.is_file() else {})
 
 

@@ -79,9 +79,9 @@ def _speed_is_of(timing: Timing) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in stated["versions"].items())
     flags = ", ".join(stated["flags"])
     return (
-        f"{stated['machine']} ({flags}), {stated['rounds']} rounds in turn, batch 1, {versions}; rows of one "
-        f"and the same INT8 network differ by {timing.spread('openvino') - 1:.0%} in OpenVINO and by "
-        f"{timing.spread('onnxruntime') - 1:.0%} in ONNX Runtime"
+        f"{stated['machine']} ({flags}), {stated['turns']} times {stated['rounds']} rounds in turn with the baseline, "
+        f"both opened anew each time, batch 1, {versions}; rows of one and the same INT8 network differ by "
+        f"{timing.spread('openvino') - 1:.0%} in OpenVINO and by {timing.spread('onnxruntime') - 1:.0%} in ONNX Runtime"
     )
 
 
@@ -139,7 +139,7 @@ def _faster(timing: Timing, runtime: str, name: str) -> str:
 def _draw(found: Mapping[str, Measured], timing: Timing, folder: Path) -> None:
     from matplotlib.figure import Figure
 
-    times = timing.stated.get("openvino", {})
+    times = {name: time for name in found if (time := timing.median_ms("openvino", name)) is not None}
     planes = {
         "techniques-latency.png": ("median latency in OpenVINO, ms", times),
         "techniques-bytes.png": ("file, kB", {name: item.seeds[0]["size_bytes"] / 1e3 for name, item in found.items()}),

@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 from common import commit
-from technique_results import TEACHER_NAME
+from technique_results import TEACHER_NAME, TIMING_NAME
 from technique_rows import (
     ALARMS_PER_100,
     BASELINE_EPOCHS,
@@ -45,16 +45,14 @@ from technique_rows import (
     TEACHER_EPOCHS,
     Row,
 )
+from technique_speed import bundle_of, measure_speed
 from technique_table import write_page
 
-from helmlite.compress.checkpoint import EDITS, is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
-from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
-from helmlite.compress.edits.merge_parallel import merge_parallel_convs
+from helmlite.compress.checkpoint import is_checkpoint, load_checkpoint, read_provenance, save_checkpoint
 from helmlite.compress.load import load_detector
-from helmlite.compress.quantize import Quantize
 from helmlite.compress.recipe import StepResult, parse_recipe, run_recipe
 from helmlite.compress.shipped import load_demo_detector
-from helmlite.compress.technique import Context, Technique, WithStandIn
+from helmlite.compress.technique import Context
 from helmlite.data.dataset import Dataset
 from helmlite.data.load import load_dataset, match_classes, merged
 from helmlite.data.roles import labels_of_role
@@ -67,12 +65,10 @@ from helmlite.evaluate.cost import file_bytes
 from helmlite.evaluate.errors import match_class, threshold_for_alarms
 from helmlite.evaluate.statistics.resampling import bootstrap_weights, match_records, mean_average_precision
 from helmlite.export.layer_times import layer_clock
-from helmlite.export.pack import write_bundle
 from helmlite.files import write_whole
 from helmlite.job.prepare import steps_for_this_machine
-from helmlite.runtime.bench import time_predictors
-from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
-from helmlite.runtime.machine import installed_versions, read_machine
+from helmlite.runtime.bundle import Bundle, BundlePredictor, read_bundle
+from helmlite.runtime.machine import read_machine
 from helmlite.runtime.packing import download_size
 
 SETS = ("bikes_helmets", "india_traffic", "thai_cctv")
@@ -99,7 +95,8 @@ def main() -> int:
     if arguments.teacher:
         _large_teacher(arguments, pictures)
     if arguments.time:
-        _time(arguments, baseline, pictures)
+        found = measure_speed(arguments.results, baseline, pictures, arguments.work, arguments.rounds, arguments.turns)
+        write_whole(arguments.results / TIMING_NAME, json.dumps(found, indent=1))
         return 0
     for row in rows:
         for seed in range(min(row.seeds, arguments.seeds)):
@@ -225,7 +222,7 @@ def _steps_of(
 
 def accuracy_of(detector: Detector, folder: Path, prefix: str, pictures: Pictures) -> dict[str, Any]:
     """Accuracy of the exported file on both splits, and on test in every resample of the pictures."""
-    bundle = _bundle(folder / "bundle", detector)
+    bundle = bundle_of(folder / "bundle", detector)
     numbers: dict[str, Any] = {}
     for split in ("val", "test"):
         found = _predictions(bundle, folder / f"{split}.json", pictures[split])
@@ -265,62 +262,6 @@ def recall_of(folder: Path, pictures: Pictures) -> float | None:
     return test.recall_at(threshold_for_alarms(val, ALARMS_PER_100))
 
 
-def _bundle(place: Path, detector: Detector) -> Bundle:
-    if is_bundle(place):
-        return read_bundle(place)
-    is_quantized = detector.has_edit("insert_quantizers")
-    ready = detector if is_quantized else merge_parallel_convs(fold_batchnorm(detector))
-    precision = "int8" if is_quantized else "f32"
-    return write_bundle(place, ready, INPUT_SIZE, runtimes=RUNTIMES, runtime="openvino", precision=precision)
-
-
-def _time(arguments: argparse.Namespace, baseline: Detector, pictures: Pictures) -> None:
-    """All rows in turn on each runtime; medians go into timing.json."""
-    images = [pictures["val"][index].read_image() for index in range(8)]
-    bundles = {}
-    for row in ROWS:
-        path = arguments.results / f"{row.name}-s0.json"
-        stated = json.loads(path.read_text()) if path.is_file() else {"refused": ""}
-        if "refused" not in stated:
-            place = arguments.work / "timed" / row.name
-            bundles[row.name] = _bundle(place, _rebuilt(row, stated, baseline, pictures, arguments.work))
-    machine = read_machine()
-    timing: dict[str, Any] = {"machine": machine.describe(), "flags": machine.flags, "rounds": arguments.rounds}
-    timing |= {"commit": commit(), "versions": installed_versions((*RUNTIMES, "torch"))}
-    for runtime in RUNTIMES:
-        predictors = {name: BundlePredictor(bundle, runtime) for name, bundle in bundles.items()}
-        found = time_predictors(predictors, images, arguments.rounds, 3)
-        timing[runtime] = {name: item.network.median_ms for name, item in found.items()}
-    write_whole(arguments.results / "timing.json", json.dumps(timing, indent=1))
-
-
-def _rebuilt(row: Row, stated: Mapping[str, Any], baseline: Detector, pictures: Pictures, work: Path) -> Detector:
-    """A network of the row's structure: its edits on the baseline, then its last step made cheaply.
-
-    What that step would keep in float by accuracy is in integers here; no row so far keeps a layer in float.  Weights
-    of fewer bits are stored in 8, take as long, and would need all pictures to be calibrated on.
-    """
-    network = baseline.copy().network  # with the baseline's weights: random ones leave layers whose values are all zero
-    edits = []
-    for item in stated["edits"]:
-        edit = EDITS[item["kind"]]({key: value for key, value in item.items() if key != "kind"})
-        edit.redo(network)
-        edits.append(edit)
-    detector = replace(baseline, network=network.eval(), edits=tuple(edits))
-    steps = parse_recipe(row.recipe, row.name).steps if row.recipe else ()
-    steps = steps_for_this_machine([_in_eight_bits(step) for step in steps])
-    context = Context(pictures["train"], baseline, INPUT_SIZE, 0, work / "rebuilding", log=_say, val=pictures["val"])
-    for step in steps:
-        if step.name in ("quantize", "cluster", "weight_only"):
-            cheap = step.stand_in() if isinstance(step, WithStandIn) else step
-            detector = detector if cheap is None else cheap.apply(detector, context)
-    return detector
-
-
-def _in_eight_bits(step: Technique) -> Technique:
-    return replace(step, weight_bits=None) if isinstance(step, Quantize) else step
-
-
 def _print_plan(rows: list[Row], pictures: int) -> int:
     each = EPOCHS * pictures * _SECONDS_A_PICTURE / 60
     total = BASELINE_EPOCHS * pictures * _SECONDS_A_PICTURE / 60
@@ -345,7 +286,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=9, help="of each row at most")
     parser.add_argument("--plan", action="store_true")
     parser.add_argument("--time", action="store_true")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=10, help="of each turn")
+    parser.add_argument("--turns", type=int, default=5, help="of each row, each with a network opened anew")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--recall", action="store_true")
     parser.add_argument("--teacher", type=Path, help="where the large teacher is, or is to be made")

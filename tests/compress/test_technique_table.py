@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -48,6 +48,22 @@ def _written(folder: Path, name: str, points: float, *, seed: int = 0, val: floa
         "commit": "c",
     }
     (folder / f"{name}-s{seed}.json").write_text(json.dumps({**stated, **more}))
+
+
+def _timed(times: Mapping[str, float], runtime: str = "openvino") -> dict[str, Any]:
+    """Three turns on a machine that gets slower: of the last two the ratio is that of `times`."""
+    found = {}
+    for name, time in times.items():
+        turns = [time * drift for drift in (0.5, 1.0, 2.0)]
+        found[name] = {"median_ms": turns, "times_as_fast": [0.1, times["baseline"] / time, times["baseline"] / time]}
+    return {runtime: found}
+
+
+def test_speed_is_that_of_the_median_turn(results: ModuleType) -> None:
+    timing = results.Timing(_timed({"baseline": 6.0, "w4": 3.0, "relu-int8": 1.5}))
+    assert timing.median_ms("openvino", "w4") == 3.0 and timing.median_ms("onnxruntime", "w4") is None
+    assert timing.faster("openvino", "w4") == 2.0 and timing.faster("openvino", "relu-int8", than="w4") == 2.0
+    assert timing.faster("openvino", "w3") is None and timing.faster("onnxruntime", "w4") is None
 
 
 def test_a_difference_is_paired_by_picture(results: ModuleType, tmp_path: Path) -> None:
@@ -122,7 +138,7 @@ def test_sentences_judge_by_the_interval(findings: ModuleType, results: ModuleTy
         _written(tmp_path, name, 23.0)
     times = {"baseline": 6.0, "int8-mse": 5.0, "int8-before-activation": 4.0, "relu-int8": 2.0}
     found, _ = results.read_rows(tmp_path)
-    text = "\n".join(findings.findings(found, results.Timing({"onnxruntime": times})))
+    text = "\n".join(findings.findings(found, results.Timing(_timed(times, "onnxruntime"))))
     assert "before training +4.0 (+4.0 to +4.0), after it +2.0 (+2.0 to +2.0): better (1 seed)" in text
     assert "against prune-sensitivity-50 -1.0 (-1.0 to -1.0): worse (1 seed)" in text
     assert "+11.0" not in text and "+15.0" not in text  # ADMM has trained before its cut, so that is no comparison
@@ -161,7 +177,7 @@ def test_chance_does_not_decide_what_is_fastest(findings: ModuleType, results: M
     for name, points in (("baseline", 24.0), ("int8-mse", 23.9), ("w4", 23.2), ("relu-int8", 23.3)):
         _written(tmp_path, name, points)
     found, _ = results.read_rows(tmp_path)
-    timing = results.Timing({"openvino": {"baseline": 4.0, "int8-mse": 2.5, "w4": 2.0, "relu-int8": 1.9}})
+    timing = results.Timing(_timed({"baseline": 4.0, "int8-mse": 2.5, "w4": 2.0, "relu-int8": 1.9}))
     assert timing.spread("openvino") == pytest.approx(1.25) and timing.spread("onnxruntime") == 1.0
     lines = [line for line in findings.to_reach_for(found, timing) if line.startswith("| fastest in OpenVINO |")]
     assert [line.split(" | ")[2] for line in lines] == ["relu-int8"] * 2  # 2.5 is more than 1.25 times 1.9
@@ -180,8 +196,8 @@ def test_the_page_says_what_is_there_and_what_is_missing(
         _written(rows, name, 20.0, before_resampled=[before] * 201)
     _written(rows, "admm-50", 21.0, before_resampled=[16.0] * 201)
     (rows / "tie-head-s0.json").write_text(json.dumps({"refused": "tie: nothing to tie."}))
-    times = {"baseline": 6.0, "prune-taylor-50": 3.0}
-    stated = {"machine": "a box", "flags": ["avx2"], "rounds": 3, "versions": {"openvino": "1"}, "openvino": times}
+    stated = {"machine": "a box", "flags": ["avx2"], "rounds": 3, "turns": 2, "versions": {"openvino": "1"}}
+    stated |= _timed({"baseline": 6.0, "prune-taylor-50": 3.0})
     (rows / "timing.json").write_text(json.dumps(stated))
     pictures = {"test": dataset_of([], with_roles(["helmet", "no_helmet"]))}
     table.write_page(rows, tmp_path / "page", pictures, "abc1234")

@@ -104,6 +104,8 @@ def _open_onnxruntime(path: Path, threads: int, precision: str, input_size: int 
     options.inter_op_num_threads = 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
     options.log_severity_level = 3
+    # Without it threads go on spinning after each run, and whatever comes next lacks their cores: docs/decisions/0010.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no base class below Exception
