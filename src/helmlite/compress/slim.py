@@ -5,13 +5,17 @@ Liu 2017, "Learning Efficient Convolutional Networks through Network Slimming", 
     L = sum of l(f(x, W), y) + lambda * sum over scales |gamma|
 
 Each channel's BatchNorm scale gamma is pulled towards zero with the same force; the loss holds those that it needs,
-and the others go.  The paper takes the subgradient lambda * sign(gamma) into SGD's step.  Here each scale moves
-towards zero and stops there after the optimizer's step (soft threshold, the L1 penalty's exact proximal step):
+and the others go.  That takes a step in proportion to the gradient g of l, as SGD's is, which the paper uses: a scale
+is held where |g| reaches lambda.  Adam divides by the gradient's own size, and would hold every scale alike.  So the
+scales are taken out of the optimizer and move by proximal gradient steps (the L1 penalty's exact step, which stops at
+zero where the paper's subgradient would oscillate around it):
 
-    gamma <- sign(gamma) * max(|gamma| - lambda * eta, 0)        eta: the step's learning rate
+    gamma <- soft(gamma - eta * g, eta * lambda)        soft(v, t) = sign(v) * max(|v| - t, 0)
 
-Adam moves a scale by about eta, so with lambda below 1 the loss can hold any scale.  What lambda brings about follows
-from the number of steps, so it is planned: all steps together pull by `drift` of the mean scale.
+The penalty alone would bring each scale towards zero by the sum of eta * lambda, which is planned: `drift` mean scales
+over the whole training, though in no step more than the network can follow.  And lambda is `hold` times the mean |g|
+of all scales so far, so that the same settings mean the same for every loss, data set and length; from both follows
+eta.
 
 Then the smallest scales go first, over all layers at once and whatever they cost, as in the paper (a global threshold
 on |gamma|), until the multiply-accumulates asked for are left.  A unit of several channels has their mean |gamma|.
@@ -48,7 +52,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.fit_state import EpochPlan
 from helmlite.detector.objective import Objective
 
-_STRONGEST = 0.5  # lambda: the optimizer can win back twice as much
+_LONGEST_PULL = 0.02  # eta * lambda of one step, in mean scales
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,8 @@ class Slim:
     """Trains with an L1 penalty on BatchNorm scales, then cuts the channels with the smallest.
 
     drift: how far the penalty alone would bring each scale towards zero over the whole training, in mean scales of
-           the network; lambda follows from it and from the number of steps, and is at most 0.5
+           the network; less in a training of few steps
+    hold:   the gradient that holds a scale against the penalty, as a multiple of the mean gradient of all scales
     the others: see `penalty.CutSettings`
     """
 
@@ -67,14 +72,15 @@ class Slim:
     learning_rate: float = 1e-3
     batch_size: int = 16
     teacher: str = "original"
-    drift: float = 0.5
+    drift: float = 1.5
+    hold: float = 1.0
     min_keep: float = 0.1
     images: int = 128
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if not 0 < self.drift < math.inf:  # nan is refused too
-            raise ValueError(f"slim: drift must be above 0 and finite; got {self.drift}.")
+        if not (0 < self.drift < math.inf and 0 < self.hold < math.inf):  # nan is refused too
+            raise ValueError(f"slim: drift and hold must be above 0 and finite; got {self.drift} and {self.hold}.")
 
     def apply(self, detector: Detector, context: Context) -> Detector:
         """The detector with fewer channels and trained weights.
@@ -85,7 +91,7 @@ class Slim:
         budget = Budget(self, detector, context, _has_norm)
 
         def make(base: Objective, network: nn.Module, plan: EpochPlan) -> PenalizedObjective:
-            pull = ScalePull(budget, network, plan, self.drift, self.learning_rate)
+            pull = ScalePull(budget, network, plan, self.drift, self.hold)
             return PenalizedObjective(base, pull, about(self, context))
 
         return train_and_cut(self, detector, context, budget, make)
@@ -96,41 +102,52 @@ class Slim:
 
 
 class ScalePull:
-    """The L1 penalty's step on the scales of every BatchNorm with channels that can go.
+    """The proximal gradient steps of the scales of every BatchNorm with channels that can go."""
 
-    strength: lambda
-    """
-
-    def __init__(self, budget: Budget, network: nn.Module, plan: EpochPlan, drift: float, learning_rate: float) -> None:
-        self._budget = budget
-        self._rates = [learning_rate * rate for rate in rates(plan)]
+    def __init__(self, budget: Budget, network: nn.Module, plan: EpochPlan, drift: float, hold: float) -> None:
+        self._budget, self._hold = budget, hold
         scales = scales_of(network, budget.units)
         self._owned = {name: (budget.units.owners[name].rows >= 0).to(item.device) for name, item in scales.items()}
-        self._mean = self._mean_of(scales)
-        self.strength = min(drift * self._mean / sum(self._rates), _STRONGEST)
+        self._values = {name: item.detach().clone() for name, item in scales.items()}
+        every_rate = rates(plan)
+        longest = min(drift / sum(every_rate), _LONGEST_PULL) * self._mean()
+        self._pulls = [longest * rate for rate in every_rate]  # eta * lambda of each step
+        self._gradient = torch.zeros((), dtype=torch.float64)  # sum over steps of the mean |g|
+        self._steps = torch.zeros((), dtype=torch.float64)
 
     def after_step(self, network: nn.Module, step: int) -> None:
-        threshold = self.strength * rate_at(step, self._rates)
         scales = scales_of(network, self._budget.units)
+        gradients = {name: torch.zeros_like(item) if item.grad is None else item.grad for name, item in scales.items()}
+        of_owned = torch.cat([gradient[self._owned[name]] for name, gradient in gradients.items()])
+        self._gradient += float(of_owned.abs().mean())
+        self._steps += 1
+        pull = rate_at(step, self._pulls)
+        strength = self._hold * float(self._gradient / self._steps)  # lambda
+        rate = pull / strength if strength > 0 else 0.0  # eta
         for name, scale in scales.items():
-            scale.copy_(torch.where(self._owned[name], soft_threshold(scale, threshold), scale))
-        self._mean = self._mean_of(scales)
+            moved = soft_threshold(self._values[name] - rate * gradients[name], pull)
+            scale.copy_(
+                torch.where(self._owned[name], moved, scale)
+            )  # what the optimizer made of it counts for nothing
+            self._values[name] = scale.detach().clone()
 
     def figures(self, step: int) -> Mapping[str, float]:
-        return {"scale": self._mean}
+        return {"scale": self._mean()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"mean": torch.tensor(self._mean, dtype=torch.float64)}
+        values = {f"value.{name}": value for name, value in self._values.items()}
+        return {"gradient": self._gradient, "steps": self._steps, **values}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._mean = float(state["mean"])
+        self._gradient, self._steps = state["gradient"].clone(), state["steps"].clone()
+        self._values = {name: state[f"value.{name}"].to(value) for name, value in self._values.items()}
 
     def choice(self, trained: Detector) -> Choice:
         return self._budget.choose_smallest(bn_scale(trained, self._budget.groups))
 
-    def _mean_of(self, scales: Mapping[str, Tensor]) -> float:
+    def _mean(self) -> float:
         """Of |gamma|, over the channels that can go."""
-        return float(torch.cat([scale.detach()[self._owned[name]] for name, scale in scales.items()]).abs().mean())
+        return float(torch.cat([value[self._owned[name]] for name, value in self._values.items()]).abs().mean())
 
 
 def soft_threshold(values: Tensor, threshold: float) -> Tensor:
