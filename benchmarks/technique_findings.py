@@ -14,7 +14,8 @@ Found = Mapping[str, Measured]
 
 _MARGIN = 1.0  # points of mAP50-95 below which a method is called not inferior
 _ALIKE = 1.02  # what is no further than this from the least counts as the least
-_LEARNED = ("slim-50", "admm-50", "growing-50", "gates-50")
+_CUTS = {50: "Half of the MACs", 30: "30 % of the MACs"}
+_LEARNED = ("slim", "admm", "growing", "gates")
 _WITHOUT_TEACHER = ("no-teacher", "no-teacher-repeat")
 _HARD = {  # the row that loses -> what, those that mend it without training, and with it
     "w4-tensor": (
@@ -132,19 +133,20 @@ def _val(item: Measured) -> float:
 
 def _pruning(found: Found) -> list[str]:
     lines = []
-    guided, uniform = found.get("prune-sensitivity-50"), found.get("prune-uniform-50")
-    if guided and uniform:
-        before = Pair.of(guided, uniform, "before_")
-        told = "" if before is None else f"before training {before.difference}, "
-        lines.append(
-            f"- Half of the MACs, ratios by sensitivity against one ratio for all (L2 both): {told}after it "
-            f"{_judged(guided, uniform)}."
-        )
-    for name in _LEARNED:
+    for percent, said in _CUTS.items():
+        guided, uniform = found.get(f"prune-sensitivity-{percent}"), found.get(f"prune-uniform-{percent}")
+        if guided and uniform:
+            before = Pair.of(guided, uniform, "before_")
+            told = "" if before is None else f"before training {before.difference}, "
+            lines.append(
+                f"- {said}, ratios by sensitivity against one ratio for all (L2 both): {told}after it "
+                f"{_judged(guided, uniform)}."
+            )
         against = [control for control in (uniform, guided) if control]
-        if (item := found.get(name)) and against:
-            told = "; ".join(f"against {control.name} {_judged(item, control)}" for control in against)
-            lines.append(f"- Half of the MACs, {name}, a half of whose training is spent before the cut: {told}.")
+        for name in (f"{kind}-{percent}" for kind in _LEARNED):
+            if (item := found.get(name)) and against:
+                told = "; ".join(f"against {control.name} {_judged(item, control)}" for control in against)
+                lines.append(f"- {said}, {name}, a half of whose training is spent before the cut: {told}.")
     return lines
 
 
