@@ -19,6 +19,7 @@ from technique_results import read_rows
 from technique_rows import INPUT_SIZE, ROWS, Row
 
 from helmlite.compress.checkpoint import EDITS
+from helmlite.compress.drop_scale import DropScaleAt, without_scale
 from helmlite.compress.edits.fold_batchnorm import fold_batchnorm
 from helmlite.compress.edits.merge_parallel import merge_parallel_convs
 from helmlite.compress.quantize import Quantize
@@ -98,13 +99,15 @@ def _rebuilt(
     What that step would keep in float by accuracy is in integers here; no row so far keeps a layer in float.  Weights
     of fewer bits are stored in 8, take as long, and would need all pictures to be calibrated on.
     """
-    network = baseline.copy().network  # with the baseline's weights: random ones leave layers whose values are all zero
-    edits = []
+    detector = baseline.copy()  # with the baseline's weights: random ones leave layers whose values are all zero
     for item in stated["edits"]:
         edit = EDITS[item["kind"]]({key: value for key, value in item.items() if key != "kind"})
-        edit.redo(network)
-        edits.append(edit)
-    detector = replace(baseline, network=network.eval(), edits=tuple(edits))
+        if isinstance(edit, DropScaleAt):
+            detector = without_scale(detector, detector.architecture.layout.strides[edit.position])
+        else:
+            edit.redo(detector.network)
+            detector = detector.edited(edit, detector.network)
+    detector.network.eval()
     steps = parse_recipe(row.recipe, row.name).steps if row.recipe else ()
     steps = steps_for_this_machine([_in_eight_bits(step) for step in steps])
     context = Context(pictures["train"], baseline, INPUT_SIZE, 0, work / "rebuilding", log=print, val=pictures["val"])
