@@ -26,6 +26,7 @@ def write_page(results: Path, folder: Path, pictures: Mapping[str, Dataset], com
     lines += to_reach_for(found, timing) + findings(found, timing)
     lines += ["", "![Accuracy against latency](techniques-latency.png)"]
     lines += ["", "![Accuracy against bytes](techniques-bytes.png)"]
+    lines += ["", "Points whose name would cover another one's have none; they are in the tables below."]
     for group, title in GROUPS.items():
         rows = [found[row.name] for row in ROWS if row.group == group and row.name in found]
         if rows:
@@ -137,9 +138,11 @@ def _faster(timing: Timing, runtime: str, name: str) -> str:
 
 
 def _draw(found: Mapping[str, Measured], timing: Timing, folder: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    times = {name: time for name in found if (time := timing.median_ms("openvino", name)) is not None}
+    usual = timing.median_ms("openvino", "baseline") or 0.0
+    times = {name: usual / speed for name in found if (speed := timing.faster("openvino", name)) is not None}
     planes = {
         "techniques-latency.png": ("median latency in OpenVINO, ms", times),
         "techniques-bytes.png": ("file, kB", {name: item.seeds[0]["size_bytes"] / 1e3 for name, item in found.items()}),
@@ -152,17 +155,33 @@ def _draw(found: Mapping[str, Measured], timing: Timing, folder: Path) -> None:
                 points[item.row.group].append((places[item.name], height, item.name))
         if not points:
             continue
-        figure = Figure(figsize=(11, 8), layout="constrained")
+        figure = Figure(figsize=(11, 8), dpi=110, layout="constrained")
+        FigureCanvasAgg(figure)
         axis = figure.subplots()
         for group, members in points.items():
-            axis.scatter([x for x, _, _ in members], [y for _, y, _ in members], label=GROUPS[group], s=30)
-            for x, y, text in members:
-                axis.annotate(text, (x, y), fontsize=6, xytext=(3, 3), textcoords="offset points")
+            place = list(GROUPS).index(group)
+            style = {"label": GROUPS[group], "color": f"C{place % 10}", "marker": "o" if place < 10 else "^"}
+            axis.scatter([x for x, _, _ in members], [y for _, y, _ in members], s=30, **style)
         axis.set_xscale("log")
+        _name_points(axis, sorted((point for members in points.values() for point in members), key=lambda p: -p[1]))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_formatter("{x:g}")
         axis.set_xlabel(label)
         axis.set_ylabel("mAP50-95 on test, points")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-        figure.savefig(folder / name, dpi=110)
+        figure.savefig(folder / name)
+
+
+def _name_points(axis: Any, points: Sequence[tuple[float, float, str]]) -> None:
+    """Names the points, the first ones first, where no name would cover another."""
+    renderer = axis.figure.canvas.get_renderer()
+    axis.figure.draw_without_rendering()
+    taken: list[Any] = []
+    for x, y, text in points:
+        name = axis.annotate(text, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        box = name.get_window_extent(renderer)
+        if any(box.overlaps(other) for other in taken):
+            name.remove()
+        else:
+            taken.append(box)
