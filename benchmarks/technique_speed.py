@@ -30,7 +30,7 @@ from helmlite.detections import Image
 from helmlite.detector.detector import Detector
 from helmlite.export.pack import write_bundle
 from helmlite.job.prepare import steps_for_this_machine
-from helmlite.runtime.bench import ratio, time_predictors
+from helmlite.runtime.bench import time_predictors
 from helmlite.runtime.bundle import Bundle, BundlePredictor, is_bundle, read_bundle
 from helmlite.runtime.machine import installed_versions, read_machine
 
@@ -87,7 +87,7 @@ def _in_turns(
             timing = time_predictors(pair, images, rounds, _WARM_UP)
             row, baseline = timing["row"].network, timing["baseline"].network
             found[name]["median_ms"].append(row.median_ms)
-            found[name]["times_as_fast"].append(ratio(baseline, row).value)
+            found[name]["times_as_fast"].append(baseline.median_ms / row.median_ms)
     return found
 
 

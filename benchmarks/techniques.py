@@ -72,7 +72,6 @@ from helmlite.runtime.machine import read_machine
 from helmlite.runtime.packing import download_size
 
 SETS = ("bikes_helmets", "india_traffic", "thai_cctv")
-RUNTIMES = ("openvino", "onnxruntime")
 _RESAMPLES = 1000
 _LAST_STRUCTURE = ("insert_quantizers", "round_weights", "cluster_weights")  # made anew where speed is measured
 _SECONDS_A_PICTURE = 0.03  # tiny at 320 on two cores, forward and backward: for the plan only

@@ -112,23 +112,19 @@ class ScalePull:
         every_rate = rates(plan)
         longest = min(drift / sum(every_rate), _LONGEST_PULL) * self._mean()
         self._pulls = [longest * rate for rate in every_rate]  # eta * lambda of each step
-        self._gradient = torch.zeros((), dtype=torch.float64)  # sum over steps of the mean |g|
-        self._steps = torch.zeros((), dtype=torch.float64)
+        self._gradient = 0.0  # sum over steps of the mean |g|
 
     def after_step(self, network: nn.Module, step: int) -> None:
         scales = scales_of(network, self._budget.units)
         gradients = {name: torch.zeros_like(item) if item.grad is None else item.grad for name, item in scales.items()}
         of_owned = torch.cat([gradient[self._owned[name]] for name, gradient in gradients.items()])
         self._gradient += float(of_owned.abs().mean())
-        self._steps += 1
         pull = rate_at(step, self._pulls)
-        strength = self._hold * float(self._gradient / self._steps)  # lambda
+        strength = self._hold * self._gradient / (step + 1)  # lambda
         rate = pull / strength if strength > 0 else 0.0  # eta
         for name, scale in scales.items():
             moved = soft_threshold(self._values[name] - rate * gradients[name], pull)
-            scale.copy_(
-                torch.where(self._owned[name], moved, scale)
-            )  # what the optimizer made of it counts for nothing
+            scale.copy_(torch.where(self._owned[name], moved, scale))  # the optimizer's own step counts for nothing
             self._values[name] = scale.detach().clone()
 
     def figures(self, step: int) -> Mapping[str, float]:
@@ -136,10 +132,10 @@ class ScalePull:
 
     def state_dict(self) -> dict[str, Tensor]:
         values = {f"value.{name}": value for name, value in self._values.items()}
-        return {"gradient": self._gradient, "steps": self._steps, **values}
+        return {"gradient": torch.tensor(self._gradient, dtype=torch.float64), **values}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        self._gradient, self._steps = state["gradient"].clone(), state["steps"].clone()
+        self._gradient = float(state["gradient"])
         self._values = {name: state[f"value.{name}"].to(value) for name, value in self._values.items()}
 
     def choice(self, trained: Detector) -> Choice:
