@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from helmlite.compress.channels.channel_groups import ChannelGroups, build_channel_groups
@@ -20,6 +21,8 @@ from helmlite.data.roles import with_roles
 from helmlite.detector.batchnorm import reestimate_batchnorm
 from helmlite.detector.detector import Batch, Detector
 from helmlite.detector.families import family_of
+from helmlite.export.onnx import export_onnx
+from helmlite.runtime.session import open_session
 
 
 def alive(detector: Detector) -> Detector:
@@ -36,6 +39,26 @@ def alive(detector: Detector) -> Detector:
     pictures = nn.functional.interpolate(torch.rand(16, 3, 8, 8, generator=random), size=(96, 96), mode="bilinear")
     reestimate_batchnorm(family_of(detector), detector.network, [Batch(pictures, torch.zeros(0, 6))])
     return detector
+
+
+def check_float_export(detector: Detector, planes: NDArray[np.float32], path: Path) -> None:
+    """Writes `path`: its boxes and scores are the network's, to 1e-3 of the largest or to what single precision can do.
+
+    The measure is the network in double precision. Random weights have logits of thousands and the attention of YOLOv12
+    amplifies what rounding leaves: there PyTorch itself, in single precision, is up to 6e-3 of a score away.
+    """
+    size = planes.shape[-1]
+    in_single = detector.predictor(size).decode(planes)
+    exact = detector.copy()
+    exact.network.double()
+    in_double = exact.predictor(size).decode(planes.astype(np.float64))  # type: ignore[arg-type]
+    export_onnx(detector, path, size)
+    outputs = open_session(path, "onnxruntime", 1, "f32").run_named(planes)
+    for name, single, double in zip(("boxes", "scores"), in_single, in_double):
+        assert outputs[name].shape == (1, *double.shape)
+        rounding = np.abs(single - double).max()
+        assert rounding < 0.02 * np.abs(double).max()  # else nothing would be shown
+        assert np.abs(outputs[name][0] - double).max() < max(1e-3 * np.abs(double).max(), 4 * rounding), name
 
 
 class Lines(list[str]):

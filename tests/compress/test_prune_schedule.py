@@ -23,9 +23,7 @@ from helmlite.detector.detector import Detector
 from helmlite.detector.families import family_of
 from helmlite.detector.macs import count_macs
 from helmlite.detector.tiny import new_tiny
-from helmlite.export.onnx import export_onnx
-from helmlite.runtime.session import open_session
-from helpers import alive
+from helpers import alive, check_float_export
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 _SIZE = 64
@@ -143,10 +141,7 @@ def test_a_uniform_cut_survives_a_checkpoint_and_export(name: str, tmp_path: Pat
     assert np.array_equal(again[0], boxes)
     assert np.array_equal(again[1], scores)
     assert scores.std() > 1e-4  # not constant
-    export_onnx(lighter, tmp_path / "lighter.onnx", _SIZE)
-    outputs = open_session(tmp_path / "lighter.onnx", "onnxruntime", 1, "f32").run_named(planes)
-    assert np.abs(outputs["scores"][0] - scores).max() < 1e-4
-    assert np.abs(outputs["boxes"][0] - boxes).max() < 0.01
+    check_float_export(lighter, planes, tmp_path / "lighter.onnx")
 
 
 def _killed(technique: Distill, detector: Detector, context: Context) -> Detector:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -26,8 +25,7 @@ from helmlite.compress.technique import TechniqueOrderError
 from helmlite.data.dataset import Dataset
 from helmlite.detector.detector import Detector
 from helmlite.detector.macs import conv_costs, count_macs, shape_trace
-from helmlite.export.onnx import export_onnx
-from helmlite.runtime.session import open_session
+from helpers import check_float_export
 from split_layers import FAMILIES, SIZE, context, detector_named, maps, pictures, smooth_data
 
 _PLAIN = Separable(min_width=16, images=8)
@@ -217,12 +215,7 @@ def check_whole(name: str, data: Dataset, folder: Path, technique: Separable) ->
     assert pairs[0] == pairs[1]
     save_checkpoint(changed, folder / "changed", {})
     assert all(torch.equal(a, b) for a, b in zip(maps(load_checkpoint(folder / "changed")), maps(changed)))
-    planes = pictures(1).numpy()
-    boxes, scores = changed.predictor(SIZE).decode(planes)
-    export_onnx(changed, folder / "model.onnx", SIZE)
-    outputs = open_session(folder / "model.onnx", "onnxruntime", 1, "f32").run_named(planes)
-    assert np.abs(outputs["scores"][0] - scores).max() < 1e-3
-    assert np.abs(outputs["boxes"][0] - boxes).max() < 1e-4 * np.abs(boxes).max()
+    check_float_export(changed, pictures(1).numpy(), folder / "model.onnx")
 
 
 @pytest.mark.parametrize("rank", [1, 2])

@@ -32,8 +32,7 @@ from helmlite.detector.tiny import new_tiny
 from helmlite.detector.trace import trace
 from helmlite.export.onnx import export_onnx
 from helmlite.export.qdq import stored_integers
-from helmlite.runtime.session import open_session
-from helpers import Lines, alive, patchy_data
+from helpers import Lines, alive, check_float_export, patchy_data
 
 _CLASSES = with_roles(["helmet", "no_helmet"])
 
@@ -251,14 +250,10 @@ def test_a_zero_is_the_integer_zero(detector: Detector, data: Dataset, tmp_path:
 def test_the_graph_and_the_exported_file_show_no_masks(detector: Detector, data: Dataset, tmp_path: Path) -> None:
     sparse = Sparsify(sparsity=0.5, images=4).apply(detector, context(data, detector, tmp_path))
     assert trace(sparse.network, 64).ops == trace(detector.network, 64).ops
-    export_onnx(sparse, tmp_path / "sparse.onnx", 64)
+    planes = np.random.default_rng(3).random((1, 3, 64, 64), dtype=np.float32)
+    check_float_export(sparse, planes, tmp_path / "sparse.onnx")
     export_onnx(detector, tmp_path / "dense.onnx", 64)
     assert (tmp_path / "sparse.onnx").stat().st_size == (tmp_path / "dense.onnx").stat().st_size
-    planes = np.random.default_rng(3).random((1, 3, 64, 64), dtype=np.float32)
-    boxes, scores = sparse.predictor(64).decode(planes)
-    outputs = open_session(tmp_path / "sparse.onnx", "onnxruntime", 1, "f32").run_named(planes)
-    assert np.abs(outputs["scores"][0] - scores).max() < 1e-4
-    assert np.abs(outputs["boxes"][0] - boxes).max() < 1e-4 * np.abs(boxes).max()
 
 
 @pytest.mark.parametrize(
