@@ -10,12 +10,14 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from helmlite.compress.channels.channel_groups import ChannelGroups, build_channel_groups
 from helmlite.compress.channels.importance import group_l2
 from helmlite.compress.channels.ledger import macs_ledger
 from helmlite.compress.prune import Choice, choose_units, cut, smallest_steps
+from helmlite.compress.rounding.insert_quantizers import FakeRounding, Quantizers
+from helmlite.compress.rounding.quantization_plan import QuantPoint
 from helmlite.data.dataset import Dataset, Sample, dataset_of
 from helmlite.data.roles import with_roles
 from helmlite.detector.batchnorm import reestimate_batchnorm
@@ -42,23 +44,42 @@ def alive(detector: Detector) -> Detector:
 
 
 def check_float_export(detector: Detector, planes: NDArray[np.float32], path: Path) -> None:
-    """Writes `path`: its boxes and scores are the network's, to 1e-3 of the largest or to what single precision can do.
+    """Writes `path` and checks what it answers."""
+    export_onnx(detector, path, planes.shape[-1])
+    check_float_answers(detector, planes, path, "onnxruntime")
+
+
+def check_float_answers(detector: Detector, planes: NDArray[np.float32], path: Path, runtime: str) -> None:
+    """Boxes and scores of the file are the network's, to 1e-3 of the largest or to what single precision can do.
 
     The measure is the network in double precision. Random weights have logits of thousands and the attention of YOLOv12
     amplifies what rounding leaves: there PyTorch itself, in single precision, is up to 6e-3 of a score away.
     """
     size = planes.shape[-1]
     in_single = detector.predictor(size).decode(planes)
-    exact = detector.copy()
-    exact.network.double()
-    in_double = exact.predictor(size).decode(planes.astype(np.float64))  # type: ignore[arg-type]
-    export_onnx(detector, path, size)
-    outputs = open_session(path, "onnxruntime", 1, "f32").run_named(planes)
+    in_double = _in_double(detector).predictor(size).decode(planes.astype(np.float64))  # type: ignore[arg-type]
+    outputs = open_session(path, runtime, 1, "f32").run_named(planes)
     for name, single, double in zip(("boxes", "scores"), in_single, in_double):
         assert outputs[name].shape == (1, *double.shape)
-        rounding = np.abs(single - double).max()
-        assert rounding < 0.02 * np.abs(double).max()  # else nothing would be shown
-        assert np.abs(outputs[name][0] - double).max() < max(1e-3 * np.abs(double).max(), 4 * rounding), name
+        rounding, largest = np.abs(single - double).max(), np.abs(double).max()
+        assert rounding < 0.02 * largest  # else nothing would be shown
+        assert np.abs(outputs[name][0] - double).max() < max(1e-3 * largest, 4 * rounding), name
+
+
+def _in_double(detector: Detector) -> Detector:
+    exact = detector.copy()
+    exact.network.double()
+    for module in exact.network.children():
+        if isinstance(module, Quantizers):
+            module.rounding = _WeightsOfSingle()
+    return exact
+
+
+class _WeightsOfSingle(FakeRounding):
+    """The rounded weights of single precision, for arithmetic in double."""
+
+    def weight(self, tensor: Tensor, point: QuantPoint, scale: Tensor, zero_point: Tensor) -> Tensor:
+        return super().weight(tensor.float(), point, scale.float(), zero_point).double()
 
 
 class Lines(list[str]):
