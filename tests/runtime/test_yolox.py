@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helmlite.data.load import load_dataset
 from helmlite.data.roles import with_roles
 from helmlite.runtime.bundle import BundlePredictor, open_predictor
 from helmlite.runtime.manifest import Preprocessing
@@ -131,3 +132,47 @@ def test_cells_tell_the_strides(tmp_path: Path) -> None:
         opened(save_yolox(tmp_path / "x.onnx", LOGITS, 90), "yolox")
     with pytest.raises(ValueError, match="90 cells come; strides"):
         decode_yolox(np.zeros((90, 7), np.float32), SIZE, (8, 16, 32), False)
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_published_weights_find_the_people_under_the_heads(shared: Path, runtime: str) -> None:
+    """YOLOX-nano as published: a labelled head lies in the upper part of somebody, one put upside down does not.
+
+    Measured on all 76 pictures: 124 of 127 heads of 24 pixels and more.  Boxes from a wrong cell, stride or corner, or
+    scores without objectness, would miss most.
+    """
+    pytest.importorskip(runtime)
+    found, upside_down, heads = _heads_on_people(shared, "bikes_helmets", runtime)
+    assert heads > 20 and found >= 0.9 * heads
+    assert upside_down < 0.2 * heads
+
+
+def test_published_weights_know_their_colours(shared: Path) -> None:
+    """Measured on all 93 pictures: 270 of 377 heads, with red and blue swapped 207."""
+    found, _, heads = _heads_on_people(shared, "india_traffic", "onnxruntime")
+    swapped, _, _ = _heads_on_people(shared, "india_traffic", "onnxruntime", is_swapped=True)
+    assert heads > 20 and found > 1.1 * swapped
+
+
+def _heads_on_people(shared: Path, name: str, runtime: str, is_swapped: bool = False) -> tuple[int, int, int]:
+    """On 20 pictures: heads in the upper part of a person that was found, the same upside down, and all heads."""
+    names = ["person", *(f"coco {index}" for index in range(1, 80))]
+    weights = shared / "weights" / "yolox_nano_coco_416.onnx"
+    predictor = open_predictor(weights, runtime, 1, classes=with_roles(names), layout="yolox")
+    found, upside_down, heads = 0, 0, 0
+    for sample in load_dataset(shared / "data" / name / "data.yaml", "test").subset(list(range(20))):
+        picture = sample.read_image()
+        answer = predictor(np.ascontiguousarray(picture[:, :, ::-1]) if is_swapped else picture)
+        people = answer.boxes_xyxy[(answer.labels == 0) & (answer.scores > 0.3)]
+        for left, top, right, bottom in sample.boxes_xyxy:
+            if bottom - top >= 24:
+                x, y = (left + right) / 2, (top + bottom) / 2
+                found += _in_the_upper_part(people, x, y)
+                upside_down += _in_the_upper_part(people, x, len(picture) - y)
+                heads += 1
+    return found, upside_down, heads
+
+
+def _in_the_upper_part(people: np.ndarray, x: float, y: float) -> bool:  # type: ignore[type-arg]
+    left, top, right, bottom = people.T
+    return bool(((left <= x) & (x <= right) & (top <= y) & (y <= top + 0.4 * (bottom - top))).any())
