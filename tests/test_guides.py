@@ -138,7 +138,7 @@ def test_every_link_and_every_named_file_is_there(guide: Path) -> None:
 def test_every_option_of_a_benchmark_is_one_of_its_own(guide: Path) -> None:
     common = (_ROOT / "benchmarks" / "common.py").read_text(encoding="utf-8")
     lines = [line.split() for line in _code(guide.read_text(encoding="utf-8")) if line.startswith("python ")]
-    assert len(lines) == 2
+    assert len(lines) >= 2
     for _, script, *words in lines:
         known = common + (_ROOT / script).read_text(encoding="utf-8")
         assert [word for word in words if word.startswith("--") and f'"{word}"' not in known] == []
