@@ -50,7 +50,7 @@ def check_float_export(detector: Detector, planes: NDArray[np.float32], path: Pa
 
 
 def check_float_answers(detector: Detector, planes: NDArray[np.float32], path: Path, runtime: str) -> None:
-    """Boxes and scores of the file are the network's, to 1e-3 of the largest or to what single precision can do.
+    """Boxes and scores of the file are the network's, to 5e-4 of the largest or to what single precision can do.
 
     The measure is the network in double precision. Random weights have logits of thousands and the attention of YOLOv12
     amplifies what rounding leaves: there PyTorch itself, in single precision, is up to 6e-3 of a score away.
@@ -63,7 +63,7 @@ def check_float_answers(detector: Detector, planes: NDArray[np.float32], path: P
         assert outputs[name].shape == (1, *double.shape)
         rounding, largest = np.abs(single - double).max(), np.abs(double).max()
         assert rounding < 0.02 * largest  # else nothing would be shown
-        assert np.abs(outputs[name][0] - double).max() < max(1e-3 * largest, 4 * rounding), name
+        assert np.abs(outputs[name][0] - double).max() < max(5e-4 * largest, 8 * rounding), name
 
 
 def _in_double(detector: Detector) -> Detector:
