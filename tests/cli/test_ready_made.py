@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 
 import cv2
@@ -36,6 +37,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scenes(folder / "scenes", train=8, val=12, test=12, seed=0)
     save_checkpoint(_tiny(), folder / "model", {})
     return folder
+
+
+def test_the_version_is_told_and_is_that_of_the_package() -> None:
+    done = helmlite_command("--version")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == f"helmlite {helmlite.__version__}" == f"helmlite {metadata.version('helmlite')}"
 
 
 def test_public_models_are_listed_with_both_licences() -> None:
