@@ -36,10 +36,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_finetune_writes_a_checkpoint_that_says_where_it_comes_from(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    done = helmlite_command("finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out)
+    done = helmlite_command(
+        "finetune", made / "model", "--data", made / "data.yaml", "--epochs", "1", "--out", out, "--input-size", "96"
+    )
     assert done.returncode == 0, done.stderr
-    assert "trained on 4 pictures at 64 px" in done.stdout
-    assert load_checkpoint(out).edits == ()
+    assert "trained on 4 pictures at 96 px" in done.stdout
+    assert load_checkpoint(out).edits == () and load_checkpoint(out).architecture.input_size == 96
     assert read_provenance(out)["epochs"] == 1
     assert len(read_provenance(out)["data_sha256"]) == 64
 

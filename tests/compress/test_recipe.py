@@ -315,6 +315,16 @@ def test_a_resumed_step_gives_the_same_detector(data: Dataset, tmp_path: Path) -
     assert not list((tmp_path / "steps").glob(".*"))  # no half-written folder is left
 
 
+def test_a_step_is_stored_with_the_input_size_it_was_made_for(data: Dataset, tmp_path: Path) -> None:
+    """Else whatever opens it later, `adapt` for one, would run it at the size of the detector it was made from."""
+    context = Context(data, new_tiny(_CLASSES, input_size=96), 64, 0, tmp_path, log=lambda line: None)
+    steps = (Prune(0.6, importance="l2", rounds=1, images=4),)
+    (made,) = run_recipe(context.original, steps, context, tmp_path / "steps")
+    assert made.detector.architecture.input_size == 64
+    assert load_checkpoint(made.folder).architecture.input_size == 64
+    assert context.original.architecture.input_size == 96
+
+
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_reads(name: str) -> None:
     recipe = load_recipe(name, minutes=30)

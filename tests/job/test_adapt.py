@@ -94,6 +94,11 @@ def test_the_statistics_of_a_night_are_written_and_judged_on_its_val(made: Path,
         adapt(_settings(made, tmp_path / "out", prior_pictures=3.0), log)
 
 
+def test_what_was_adapted_is_stored_with_the_input_size_of_its_new_place(made: Path, tmp_path: Path) -> None:
+    adapt(_settings(made, tmp_path / "out", input_size=2 * SIZE), Lines())
+    assert load_checkpoint(tmp_path / "out").architecture.input_size == 2 * SIZE
+
+
 def test_without_a_labelled_val_nothing_is_called_better(made: Path, tmp_path: Path) -> None:
     found = adapt(_settings(made, tmp_path / "a", data=made / "no-val" / "data.yaml"), Lines())
     assert found.verdict == UNKNOWN and found.gate is None

@@ -192,7 +192,7 @@ def finetune(
     context = Context(pictures, detector, size, seed, workspace, device=device)
     with going_on_later():
         trained = Distill(minutes=minutes, epochs=epochs, teacher="none").apply(detector, context)
-    save_checkpoint(trained, out, about)
+    save_checkpoint(trained.trained_for(size), out, about)
     print(f"trained on {len(pictures)} pictures at {size} px: {out}")
 
 

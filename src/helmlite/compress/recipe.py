@@ -228,7 +228,7 @@ def _one_step(step: Technique, detector: Detector, context: Context, place: Path
         return StepResult(step.name, load_checkpoint(place), place, float(about["seconds"]), True, had_clock)
     started = time.monotonic()
     workspace = place.with_name(f"{place.name}.work")
-    made = step.apply(detector, replace(context, workspace=workspace))
+    made = step.apply(detector, replace(context, workspace=workspace)).trained_for(context.input_size)
     seconds = max(time.monotonic() - started, seconds_trained(workspace))  # of a training that was taken up again
     about = {"technique": step.name, "settings": asdict(step), "key": key, "seed": context.seed}  # type: ignore[call-overload]
     about |= {"seconds": round(seconds, 1), "input_size": context.input_size, "helmlite": helmlite.__version__}

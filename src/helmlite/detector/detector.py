@@ -86,6 +86,10 @@ class Detector:
         """The same detector, its classes named or understood otherwise.  classes: as many as it has, in its order."""
         return replace(self, architecture=replace(self.architecture, classes=classes))
 
+    def trained_for(self, input_size: int) -> Detector:
+        """The same detector, its own input size stated anew.  input_size: side of the square, pixels"""
+        return replace(self, architecture=replace(self.architecture, input_size=input_size))
+
     def has_edit(self, kind: str) -> bool:
         """Whether an edit of this kind was made."""
         return any(edit.kind == kind for edit in self.edits)

@@ -181,6 +181,7 @@ def adapt(settings: AdaptSettings, log: Log = print) -> Adapted:
     if {"few-shot", "self-training"} & set(prepared.ways):
         adapted = _trained(prepared, adapted, workspace, log)
         says.append(_training_in_words(prepared))
+    adapted = adapted.trained_for(prepared.input_size)
     verdict, gate, told = judged.verdict(adapted)
     says += told
     about = {**prepared.about, "verdict": verdict, "says": says}
