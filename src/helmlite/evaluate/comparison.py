@@ -31,7 +31,7 @@ from helmlite.evaluate.influence import Influence, most_influential
 from helmlite.evaluate.measured import DataUsed, Measured
 from helmlite.evaluate.robustness import DrawnCases, Robustness, WorsePredictions, draw_cases, measure_robustness
 from helmlite.evaluate.statistics.intervals import Floats, Interval, known
-from helmlite.evaluate.statistics.resamples import Resamples, resamples_of
+from helmlite.evaluate.statistics.resamples import ChangedHeads, Resamples, resamples_of
 from helmlite.evaluate.statistics.resampling import check_pairing
 from helmlite.evaluate.statistics.resolution import Resolution, resolvable_loss
 from helmlite.evaluate.thresholds import BEST_F1, DEFAULT_THRESHOLD, ThresholdRule, choose_thresholds
@@ -332,7 +332,9 @@ def recall_difference(
     Without an interval on too few pictures or heads.
     """
     losses = 100 * (draws.recall(before, thresholds[0]) - draws.recall(after, thresholds[1]))
-    loss, interval = known(losses[0]), draws.head_interval(losses, before)
+    was_found, is_found = before.found_at(thresholds[0]), after.found_at(thresholds[1])
+    changed = ChangedHeads(int((was_found & ~is_found).sum()), int((is_found & ~was_found).sum()))
+    loss, interval = known(losses[0]), draws.recall_loss_interval(losses, before, changed)
     too_few = draws.too_few_heads(before)
     why_none = f"no interval can be trusted on {too_few}" if too_few else _TOO_FEW_PICTURES
     return loss, interval, difference_in_words("Recall of no_helmet", loss, interval, why_none)
@@ -386,7 +388,7 @@ def _difference(before: tuple[_Seen, ComparedModel], after: tuple[_Seen, Compare
     (first, first_model), (other, other_model) = before, after
     found = (first.contender.reported, other.contender.reported)
     losses = 100 * (first.maps - other.maps)
-    loss, interval = known(losses[0]), asked.draws.interval(losses)
+    loss, interval = known(losses[0]), asked.draws.loss_interval(losses)
     says = [difference_in_words("mAP50-95", loss, interval)]
     heads, recall_loss, recall_interval = None, None, None
     if first.point is not None and other.point is not None and first.matches.head_count:

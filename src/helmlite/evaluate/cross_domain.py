@@ -254,7 +254,7 @@ def _cell(
 def _against(cell: DomainCell, best: str, side: _Side, reference: _Side, draws: Resamples) -> DomainCell:
     """The cell with what it loses against the best that was trained there, paired by picture and by head."""
     losses = 100 * (reference.maps - side.maps)
-    loss, interval = known(losses[0]), draws.interval(losses)
+    loss, interval = known(losses[0]), draws.loss_interval(losses)
     says = [difference_in_words("mAP50-95", loss, interval)]
     recall_loss, recall_interval = None, None
     if side.threshold is not None and reference.threshold is not None and side.matches.head_count:

@@ -4,7 +4,8 @@ Non-inferiority by paired bootstrap: pictures are drawn with replacement (scenes
 loss of the candidate is computed on the same draw for both, and the 2.5 and 97.5 percentiles of a thousand draws are
 its 95 % interval.  Simulated pictures whose true loss is known say what that is worth (docs/gate.md): plain
 percentiles hold the truth more often than basic, bias-corrected and BCa ones, and on too few pictures or bare heads
-(statistics/resamples.py) none can be trusted, so that nothing passes.
+(statistics/resamples.py) none can be trusted, so that nothing passes.  A bootstrap draws only what the pictures hold:
+where few heads changed, or nothing did, the interval is not narrower than so few changes allow (statistics/paired.py).
 
     passed      the upper end of the interval is at most the margin
     failed      the lower end is above it
@@ -22,13 +23,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helmlite.data.dataset import Dataset
 from helmlite.data.roles import labels_of_role
 from helmlite.evaluate.accuracy import SIZES, Predictions
 from helmlite.evaluate.errors import HeadChanges, Matches, alarm_level, compare_heads, match_class, threshold_for_alarms
 from helmlite.evaluate.statistics.intervals import Floats
-from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES, Resamples, resamples_of
+from helmlite.evaluate.statistics.paired import count_that_resolves
+from helmlite.evaluate.statistics.resamples import (
+    FEWEST_PICTURES,
+    ChangedHeads,
+    Resamples,
+    is_unchanged,
+    resamples_of,
+)
 from helmlite.evaluate.statistics.resampling import (
     MatchRecords,
     Weights,
@@ -42,7 +51,7 @@ from helmlite.evaluate.thresholds import DEFAULT_THRESHOLD
 
 PASSED, UNDECIDED, FAILED, NOT_JUDGED = "passed", "undecided", "failed", "not judged"
 _WORST_FIRST = (FAILED, UNDECIDED, PASSED)
-FEWEST_BOXES = 10  # of a class or a size, to watch it; such a check cannot pass anything, only fail
+FEWEST_SHOWING = 10  # pictures that show a class or a size, to watch it; such a check cannot pass, only fail
 CLASS_MARGIN_POINTS = 10.0  # a class may lose this much beyond the margin of the mean ...
 CLASS_MARGIN_SHARE = 0.5  # ... but never, provably, half of what it had
 _NORMAL_95, _NORMAL_POWER_80 = 1.959964, 0.841621
@@ -175,14 +184,23 @@ class _Judge:
     def pictures(self) -> int:
         return self.weights.shape[1]
 
-    def check(self, name: str, before: Floats, after: Floats, margin: float) -> GateCheck:
-        """before, after: (1 + B,) the measure on the data set itself and on each resample; NaN where unknown."""
+    def check(
+        self, name: str, before: Floats, after: Floats, margin: float, heads: tuple[Matches, ChangedHeads] | None = None
+    ) -> GateCheck:
+        """before, after: (1 + B,) the measure on the data set itself and on each resample; NaN where unknown.
+
+        heads: of which the measure is the recall, and how many of them changed
+        """
         if np.isnan(before[0]) or np.isnan(after[0]):
             return GateCheck(
                 name, NOT_JUDGED, f"{name}: unknown, nothing of it is labelled here.", margin_points=margin
             )
         losses = 100 * (before - after)
-        interval = self.resamples.interval(losses)
+        interval = (
+            self.resamples.loss_interval(losses)
+            if heads is None
+            else self.resamples.recall_loss_interval(losses, *heads)
+        )
         found = GateCheck(
             name, UNDECIDED, "", float(before[0]), float(after[0]), float(losses[0]), interval, margin_points=margin
         )
@@ -193,10 +211,19 @@ class _Judge:
         verdict = verdict_of(interval, margin)
         needed = None
         if verdict == UNDECIDED:
-            needed = pictures_to_decide(losses, margin, self.pictures)
+            needed = self._needed(losses, margin, heads)
         return replace(
             found, verdict=verdict, pictures_to_decide=needed, says=_says(found, verdict, needed, self.pictures)
         )
+
+    def _needed(self, losses: Floats, margin: float, heads: tuple[Matches, ChangedHeads] | None) -> int | None:
+        """How many pictures like these would decide; None where no practicable number would."""
+        needed = pictures_to_decide(losses, margin, self.pictures)
+        has_changed = not is_unchanged(losses) if heads is None else heads[1].any
+        if needed is None or has_changed:
+            return needed
+        draws = self.resamples.units if heads is None else self.resamples.draws_among(heads[0].head_pictures)
+        return max(needed, math.ceil(count_that_resolves(margin / 100) * self.pictures / draws))
 
 
 def verdict_of(loss_ci95: tuple[float, float], margin_points: float) -> str:
@@ -286,27 +313,15 @@ def _recall_check(
     point = operating_point(before, after)
     heads = compare_heads(before, after, baseline, point.baseline_threshold, point.candidate_threshold)
     recalls = [recalls_at_alarms(side, point.alarms_per_100, judged.weights) for side in (before, after)]
-    check = judged.check(name, recalls[0], recalls[1], margin)
+    changed = ChangedHeads(len(heads.newly_missed), len(heads.newly_found))
+    check = judged.check(name, recalls[0], recalls[1], margin, (before, changed))
     if check.verdict == NOT_JUDGED:  # a role of which nothing is labelled leaves the main promise unproved
         return replace(check, verdict=UNDECIDED, says=f"{name}: no bare head is labelled here."), heads
     if too_few := judged.resamples.too_few_heads(before):
         says = f"{name}: {heads.in_words()}; no interval can be trusted on {too_few}."
         return replace(check, verdict=UNDECIDED, loss_ci95=None, pictures_to_decide=None, says=says), heads
     says = f"{check.says} {heads.in_words().capitalize()}, at {point.alarms_per_100:.1f} false alarms per 100 pictures."
-    if not heads.newly_missed and not heads.newly_found:
-        says += (
-            f" No head changed, which {heads.heads} heads can show of any loss above {rule_of_three(heads.heads):.1f} "
-            "points only."
-        )
     return replace(check, says=says), heads
-
-
-def rule_of_three(heads: int) -> float:
-    """Loss of recall in points that would, 19 times out of 20, have cost at least one of `heads` heads.
-
-    1 - 0.05^(1/n), about 3/n: with 54 heads and none lost, up to 5.4 points may still be lost.
-    """
-    return 100 * (1 - 0.05 ** (1 / heads)) if heads else 100.0
 
 
 def _class_checks(
@@ -315,25 +330,34 @@ def _class_checks(
     checks = []
     for label, item in enumerate(dataset.classes):
         pair = [side.by_class[label]["all"] for side in records]
-        boxes = int(pair[0].heads.sum())
         measures = [average_precision(record, judged.weights) for record in pair]
-        checks.append(_watch(f"class {item.name}", measures, boxes, judged, max_drop))
+        checks.append(_watch(f"class {item.name}", measures, pair[0].heads, judged, max_drop))
     return checks
 
 
 def _size_checks(records: tuple[MatchRecords, MatchRecords], judged: _Judge, max_drop: float) -> list[GateCheck]:
     checks = []
     for size in SIZES:
-        boxes = sum(int(areas[size].heads.sum()) for areas in records[0].by_class)
+        boxes = np.sum([areas[size].heads for areas in records[0].by_class], axis=0)
         measures = [mean_average_precision(side, judged.weights, size) for side in records]
         checks.append(_watch(f"size {size}", measures, boxes, judged, max_drop))
     return checks
 
 
-def _watch(name: str, measures: Sequence[Floats], boxes: int, judged: _Judge, max_drop: float) -> GateCheck:
-    """A check that can only fail: it passes unless the loss is provably above the wide margin."""
-    if boxes < FEWEST_BOXES:
-        return GateCheck(name, NOT_JUDGED, f"{name}: {boxes} boxes are too few to judge (at least {FEWEST_BOXES}).")
+def _watch(
+    name: str, measures: Sequence[Floats], boxes: NDArray[np.int64], judged: _Judge, max_drop: float
+) -> GateCheck:
+    """A check that can only fail: it passes unless the loss is provably above the wide margin.
+
+    boxes: (N,) of it in each picture.  Those of one picture are lost together, so that one bad picture is not a proof.
+    """
+    pictures = judged.resamples.draws_among(np.flatnonzero(boxes))
+    if pictures < FEWEST_SHOWING:
+        says = (
+            f"{name}: {int(boxes.sum())} boxes in {pictures} independent pictures are too few to judge (at least "
+            f"{FEWEST_SHOWING} pictures)."
+        )
+        return GateCheck(name, NOT_JUDGED, says)
     margin = min(max_drop + CLASS_MARGIN_POINTS, 100 * CLASS_MARGIN_SHARE * float(measures[0][0]))
     check = judged.check(name, measures[0], measures[1], margin)
     if check.verdict == UNDECIDED and check.loss_ci95 is not None:

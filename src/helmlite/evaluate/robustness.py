@@ -226,7 +226,7 @@ def measure_robustness(drawn: DrawnCases, thresholds: Sequence[float] | None = N
                 case.strength,
                 _measures(predictions, dataset, labels, chosen),
                 known(losses[0]),
-                draws.interval(losses),
+                draws.loss_interval(losses),
             )
         )
     maps = [row.measures.map for row in rows if row.measures.map is not None]

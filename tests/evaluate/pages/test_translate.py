@@ -238,7 +238,11 @@ def a_full_report(evidence: Comparison) -> RunReport:
                 "tell, about 640 would if the loss stays what it is. 2 of 54 bare heads newly missed, 1 newly found, "
                 "at 5.0 false alarms per 100 pictures.",
             ),
-            ("class helmet", "not judged", "9 boxes are too few to judge (at least 10)."),
+            (
+                "class helmet",
+                "not judged",
+                "19 boxes in 9 independent pictures are too few to judge (at least 10 pictures).",
+            ),
             ("size small", "failed", "unknown, nothing of it is labelled here."),
         )
     )

@@ -518,9 +518,6 @@ CHINESE: Mapping[str, str] = {
     ),
     "{n_pictures} pictures cannot tell, about {n_needed} would": "{n_pictures} 张图片不足以判定，约需 {n_needed} 张",
     "{heads}, at {n_alarms} false alarms per 100 pictures": "{heads}（每 100 张图片误报 {n_alarms} 次处）",
-    "No head changed, which {n_heads} heads can show of any loss above {n_points} points only": (
-        "没有头部发生变化；{n_heads} 个头部只足以由此排除超过 {n_points} 个百分点的损失"
-    ),
     "{n_units} independent pictures of {name_split} are too few for an interval that can be trusted (at least "
     "{n_fewest}), so none is shown.": (
         "{name_split} 只有 {n_units} 张独立图片，区间不可信（至少需要 {n_fewest} 张），因此不给出区间。"
@@ -540,8 +537,9 @@ CHINESE: Mapping[str, str] = {
     ),
     "{name}: unknown, nothing of it is labelled here": "{name}：未知，这里没有相应的标注",
     "{name}: no bare head is labelled here": "{name}：这里没有标注任何未戴头盔的头部",
-    "{name}: {n_boxes} boxes are too few to judge (at least {n_fewest})": (
-        "{name}：{n_boxes} 个标注框太少，不足以判定（至少需要 {n_fewest} 个）"
+    "{name}: {n_boxes} boxes in {n_pictures} independent pictures are too few to judge (at least {n_fewest} "
+    "pictures)": (
+        "{name}：{n_pictures} 张独立图片中的 {n_boxes} 个标注框太少，不足以判定（至少需要 {n_fewest} 张图片）"
     ),
     "{name}: {change} (95 % interval: {interval}); not provably above {n_margin}": (
         "{name}：{change}（95% 置信区间：{interval}）；不能证实超过 {n_margin}"

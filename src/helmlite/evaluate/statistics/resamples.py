@@ -19,6 +19,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import Matches
 from helmlite.evaluate.statistics.intervals import Floats, Interval, percentile_interval
+from helmlite.evaluate.statistics.paired import tango_interval
 from helmlite.evaluate.statistics.resampling import (
     EVERY_IOU,
     Weights,
@@ -32,6 +33,18 @@ from helmlite.evaluate.statistics.resampling import (
 FEWEST_PICTURES = 76
 FEWEST_HEADS = 40
 FEWEST_HEAD_PICTURES = 20
+
+
+@dataclass(frozen=True)
+class ChangedHeads:
+    """How many heads one of two detectors finds and the other misses.  lost: newly missed;  won: newly found"""
+
+    lost: int
+    won: int
+
+    @property
+    def any(self) -> bool:
+        return self.lost > 0 or self.won > 0
 
 
 @dataclass(frozen=True)
@@ -67,6 +80,31 @@ class Resamples:
         """95 % interval of values (1 + B,); None where there are too few pictures for one."""
         return percentile_interval(values[1:]) if self.has_enough_pictures else None
 
+    def loss_interval(self, losses: Floats) -> Interval | None:
+        """95 % interval of a paired loss (1 + B,) in points; where no resample shows any, what as many independent
+        pictures without a change leave open.  None where there are too few pictures for one."""
+        found = self.interval(losses)
+        if found is None or not is_unchanged(losses):
+            return found
+        return _in_points(tango_interval(0, 0, self.units))
+
+    def recall_loss_interval(self, losses: Floats, heads: Matches, changed: ChangedHeads) -> Interval | None:
+        """The same of a loss of recall, never narrower than the few heads that changed allow (Tango).
+
+        Where none did, a picture counts once, however many heads it holds: they would change together.
+        None too where the heads are too few, or lie in too few pictures.
+        """
+        found = self.head_interval(losses, heads)
+        if found is None:
+            return None
+        count = heads.head_count if changed.any else self.draws_among(heads.head_pictures)
+        few = _in_points(tango_interval(changed.lost, changed.won, count))
+        return min(found[0], few[0]), max(found[1], few[1])
+
+    def draws_among(self, pictures: NDArray[np.int64]) -> int:
+        """How many independent draws these pictures are, by their numbers, which may come more than once."""
+        return len(np.unique(self.unit_of[pictures]))
+
     def head_interval(self, values: Floats, matches: Matches) -> Interval | None:
         """The same of what is counted in these heads; None too where they are too few, or lie in too few pictures."""
         return None if self.too_few_heads(matches) else self.interval(values)
@@ -76,13 +114,22 @@ class Resamples:
 
         `45 heads in 3 independent pictures (at least 40 in 20)`
         """
-        pictures = len(np.unique(self.unit_of[matches.head_pictures]))
+        pictures = self.draws_among(matches.head_pictures)
         if matches.head_count >= FEWEST_HEADS and pictures >= FEWEST_HEAD_PICTURES:
             return ""
         return (
             f"{matches.head_count} heads in {pictures} independent pictures (at least {FEWEST_HEADS} in "
             f"{FEWEST_HEAD_PICTURES})"
         )
+
+
+def is_unchanged(losses: Floats) -> bool:
+    """Whether neither the pictures nor any resample of them shows a loss or a gain.  losses: (1 + B,)"""
+    return not np.any(losses[~np.isnan(losses)])
+
+
+def _in_points(shares: Interval) -> Interval:
+    return 100 * shares[0], 100 * shares[1]
 
 
 def resamples_of(predictions: Predictions, dataset: Dataset, seed: int = 0, resamples: int = 1000) -> Resamples:
