@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tempfile
 import threading
 from pathlib import Path
 
 import pytest
 
-from helmlite.files import check_new_folder, claim_file, holds_json, holds_picture, new_folder, read_json, write_whole
+from helmlite.files import (
+    check_can_write_to,
+    check_new_folder,
+    claim_file,
+    holds_json,
+    holds_picture,
+    new_folder,
+    read_json,
+    write_whole,
+)
 
 
 def test_a_link_stays_a_link_and_its_file_is_written(tmp_path: Path) -> None:
@@ -161,11 +171,28 @@ def test_a_folder_that_could_not_be_replaced_is_refused_before_the_work(
         check_new_folder(tmp_path / "disk", "--into")
     with pytest.raises(ValueError, match="cannot be made: part of its path is a file"):
         check_new_folder(tmp_path / "file/a/b")
-    asked: list[Path] = []
-    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(Path(path)))
+    tried: list[Path] = []
+
+    def read_only(dir: Path) -> None:  # as tempfile names it
+        tried.append(dir)
+        raise OSError("Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
     with pytest.raises(ValueError, match=f"cannot be made: nothing can be written to {tmp_path}"):
         check_new_folder(tmp_path / "a/b")
-    assert asked == [tmp_path]
+    with pytest.raises(ValueError, match=f"a/b: nothing can be written to {tmp_path}; give --into another folder"):
+        check_can_write_to(tmp_path / "a/b", "--into")
+    with pytest.raises(ValueError, match="its folder cannot be written to"):
+        claim_file(tmp_path / "new.json", "--json", lambda path: True)
+    assert tried == [tmp_path] * 3
+
+
+def test_trying_whether_a_folder_takes_files_leaves_none(tmp_path: Path) -> None:
+    check_can_write_to(tmp_path / "a/b")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="part of its path is a file"):
+        check_can_write_to(tmp_path / "file/a")
 
 
 def test_what_was_made_is_kept_where_it_cannot_take_its_name(tmp_path: Path) -> None:

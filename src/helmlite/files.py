@@ -84,7 +84,7 @@ def check_new_folder(out: Path, option: str = "--out") -> None:
     above = next(folder for folder in place.parents if folder.exists())
     if not above.is_dir():
         raise ValueError(f"{out} cannot be made: part of its path is a file.")
-    if not os.access(above, os.W_OK | os.X_OK):
+    if not _can_write_to(above):
         raise ValueError(f"{out} cannot be made: nothing can be written to {above}.")
 
 
@@ -139,8 +139,30 @@ def claim_file(
     except (FileExistsError, NotADirectoryError) as error:
         raise ValueError(f"{path} cannot be written: part of its path is a file.") from error
     is_device = place.exists() and not place.is_file()  # written directly, so that its folder does not matter
-    if not os.access(place if is_device else place.parent, os.W_OK):
+    if not (os.access(place, os.W_OK) if is_device else _can_write_to(place.parent)):
         raise ValueError(f"{path}: {'it' if is_device else 'its folder'} cannot be written to.")
+
+
+def check_can_write_to(folder: Path, option: str = "--out") -> None:
+    """Raises ValueError where no file could be written to the folder, or where it would lie if it is still to be made.
+
+    option: how the user names it
+    """
+    place = Path(os.path.realpath(folder))
+    above = next(item for item in (place, *place.parents) if item.exists())
+    if not above.is_dir():
+        raise ValueError(f"{folder} cannot be made: part of its path is a file; give {option} another folder.")
+    if not _can_write_to(above):
+        raise ValueError(f"{folder}: nothing can be written to {above}; give {option} another folder.")
+
+
+def _can_write_to(folder: Path) -> bool:
+    """Tried, since the rights of a folder say nothing about a disk that is read-only or no disk at all."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def keep_out_of(inputs: Iterable[str | Path], path: Path, option: str, kind: str = "folder") -> None:

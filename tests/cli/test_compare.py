@@ -86,6 +86,7 @@ def test_it_refuses_in_one_line(run, bundle: Path, model: Path, data: Path, tmp_
         ((bundle, bare, "--out", tmp_path / "mine"), "holds other things (diary.txt)"),
         ((bundle, bare, "--out", bundle / "new"), "give --out a folder outside of it"),
         ((bundle, bare, "--out", model), "would be written over"),
+        ((bundle, bare, "--out", "/proc/1/x"), "nothing can be written to /proc/1"),
         ((bundle, bare, "--role", "no_helmet=nobody"), "no class is called 'nobody'"),
         ((bundle, "gone.pt"), "gone.pt: no such file"),
     )

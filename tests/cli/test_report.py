@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from helmlite.evaluate.comparison_files import comparison_json
+from written_reports import compared
+
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 
 
@@ -68,6 +71,10 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "report.json").write_text((finished / "report.json").read_text("utf-8")[:500])
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    values = comparison_json(compared(tmp_path)[0])
+    (empty / "comparison.json").write_text(json.dumps({**values, "models": []}))
     cases = (
         ((), "wants the --out folder"),
         ((tmp_path / "gone",), "none of report.json, comparison.json, cross-domain.json is there"),
@@ -77,6 +84,7 @@ def test_it_refuses_in_one_line(run, finished: Path, tmp_path: Path) -> None:  #
         ((finished, "--language", "zh", "--markdown"), "--markdown is in English only"),
         ((finished, "--page", finished / "x.html", "--markdown"), "--markdown prints and --page writes a page"),
         ((broken,), "report.json: damaged (it is not JSON"),
+        ((empty,), "damaged (it compares no models)"),
     )
     for words, message in cases:
         code, _, error = run("report", *words)

@@ -100,6 +100,16 @@ def test_just_above_the_highest_score() -> None:
     assert 0.5 < midpoint_above(0.5, np.array([0.1, 0.5])) < 0.5000001
 
 
+def test_between_two_scores_that_a_device_can_just_tell_apart() -> None:
+    """The middle of two adjacent float32 is rounded to one of them, half of the times to the alarm itself."""
+    for step in range(8):
+        alarm = np.float32(0.5) + np.float32(step * 2.0**-24)
+        head = np.nextafter(alarm, np.float32(1))
+        matches = _matches([float(head)], [float(alarm)])
+        threshold = threshold_for_alarms(matches, 0.0)
+        assert (matches.alarms_at(threshold), matches.recall_at(threshold)) == (0, 1.0)
+
+
 def test_lost_and_won_heads_are_named(sample, found, predictions, dataset) -> None:  # type: ignore[no-untyped-def]
     data = dataset(sample([], []), sample([A, B, FAR], [1, 0, 1]), sample([B], [1]))
     before = predictions(found([], [], []), found([A, FAR], [0.9, 0.8], [1, 1]), found([B], [0.2], [1]))

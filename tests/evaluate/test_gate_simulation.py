@@ -61,6 +61,15 @@ def test_a_twin_differs_less_than_a_retrained_detector(model: ModuleType) -> Non
     assert 0 < different("twin") < different("near copy") < different("retrained")
 
 
+def test_a_dropping_candidate_loses_heads_and_changes_nothing_else(model: ModuleType) -> None:
+    drawn = model.draw(4_000, model.LIKENESS["dropping"], np.random.default_rng(1))
+    before, after = model.seen_by_baseline(drawn).bare, model.seen_by_candidate(drawn, model.Loss(0.0, 0.02)).bare
+    kept = np.isfinite(after.found_scores)
+    assert 0.01 < np.mean(np.isfinite(before.found_scores) & ~kept) < 0.03
+    assert (before.found_scores[kept] == after.found_scores[kept]).all()
+    assert np.isin(after.alarm_scores[after.alarm_scores > 1e-9], before.alarm_scores).all()
+
+
 def _same(model: ModuleType, drawn):  # type: ignore[no-untyped-def]
     return model.seen_by_candidate(drawn, model.Loss())
 
@@ -86,7 +95,7 @@ def test_slices_are_kept_and_the_table_counts_them(
     assert kept.stat().st_mtime_ns == made
     (rows,) = [json.loads(path.read_text())["rows"] for path in tmp_path.glob("summary-*.json")]
     assert {(row["check"], row["method"], row["sets"]) for row in rows} == {
-        (check, method, 3) for check in ("mAP", "recall") for method in ("percentile", "basic", "BC", "BCa")
+        (check, method, 3) for check in ("mAP", "recall") for method in ("gate", "percentile", "basic", "BC", "BCa")
     }
     assert "| 12 |" in capsys.readouterr().out
 

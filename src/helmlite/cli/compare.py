@@ -99,14 +99,15 @@ def _claim_folder(folder: Path, models: Sequence[str]) -> None:
 
 
 def claim_result_folder(folder: Path, models: Sequence[str], known: Collection[str]) -> None:
-    """Raises ValueError where `--out` holds anything but files of these names, or lies in one of the models."""
-    from helmlite.files import keep_out_of
+    """Raises ValueError where `--out` holds anything but such files, lies in one of the models, or takes no file."""
+    from helmlite.files import check_can_write_to, keep_out_of
 
     keep_out_of(models, folder, "--out")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"--out wants a folder; {folder} is a file.")
     if folder.is_dir() and (others := sorted(item.name for item in folder.iterdir() if item.name not in known)):
         raise ValueError(f"{folder} holds other things ({others[0]}); give --out a new or empty folder.")
+    check_can_write_to(folder)
 
 
 def typed_command() -> str:

@@ -402,7 +402,8 @@ def _difference(before: tuple[_Seen, ComparedModel], after: tuple[_Seen, Compare
         says.append(worse.in_words())
     by_class = (first_model.thresholds.by_class, other_model.thresholds.by_class)
     at_level = (first_model.thresholds_at_level(asked.no_helmet), other_model.thresholds_at_level(asked.no_helmet))
-    asks_again = other.contender.predict if _has_fallen(loss, interval) else None
+    has_fallen = loss is not None and loss > 0  # a proof is not asked for: the finding needs one of its own
+    asks_again = other.contender.predict if has_fallen else None
     return Difference(
         other.contender.measured.name,
         loss,
@@ -416,10 +417,3 @@ def _difference(before: tuple[_Seen, ComparedModel], after: tuple[_Seen, Compare
         says=tuple(says),
         faults=find_faults(*found, asked.reported, by_class, asked.seed, asks_again),
     )
-
-
-def _has_fallen(loss_points: float | None, loss_ci95: tuple[float, float] | None) -> bool:
-    """Whether a loss is proved, or seen where there are too few pictures to prove one."""
-    if loss_ci95 is not None:
-        return loss_ci95[0] > 0
-    return loss_points is not None and loss_points > 0

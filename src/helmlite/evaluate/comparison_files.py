@@ -59,4 +59,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
 
 def read_comparison(path: Path) -> Comparison:
     """The comparison in a folder, or in a `comparison.json`.  Raises OSError, ValueError."""
-    return read_plain(Comparison, path, JSON_NAME, "comparison", FORMAT_VERSION)
+    found = read_plain(Comparison, path, JSON_NAME, "comparison", FORMAT_VERSION)
+    if len(found.models) < 2 or len(found.differences) != len(found.models) - 1:
+        raise ValueError(f"{path}: damaged (it compares no models); give the command again that wrote it.")
+    return found

@@ -225,7 +225,7 @@ def midpoint_above(score: float, scores: NDArray[np.float64]) -> float:
         return float(np.nextafter(np.float32(score), np.float32(np.inf)))
     nearest = float(higher.min())
     middle = (score + nearest) / 2
-    return middle if score < middle <= nearest else nearest
+    return middle if score < as_score(middle) <= nearest else nearest
 
 
 def compare_heads(

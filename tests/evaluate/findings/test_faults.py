@@ -80,6 +80,20 @@ def test_a_class_that_was_never_alive_is_not_said_to_have_died() -> None:
     assert Unsaid("dead", "no_helmet", 0, 8) in faults.unsaid and Unsaid("scores", "no_helmet", 0, 20) in faults.unsaid
 
 
+def test_one_bad_picture_is_no_dead_class_and_no_blindness() -> None:
+    """A crowd of 12 small bare heads in one picture, the only ones but for one high head in each other: all lost."""
+    crowd = [(20.0 * number, 200.0, 20.0 * number + 16, 212.0) for number in range(12)]
+    samples = [make_sample([(10.0, 10.0, 50.0, 50.0)], [0], str(number)) for number in range(PICTURES)]
+    samples[0] = make_sample(crowd, [1] * 12, "0")
+    seen = [make_found([(10.0, 10.0, 50.0, 50.0)], [0.8], [0])] * PICTURES
+    seen[0] = make_found(crowd, [0.8] * 12, [1] * 12)
+    lost = [make_found([], [], []), *seen[1:]]
+    dataset = dataset_of(samples, CLASSES, "test")
+    faults = _faults(dataset, make_predictions(*seen), make_predictions(*lost))
+    assert faults.found() == ()
+    assert Unsaid("dead", "no_helmet", 12, 8) in faults.unsaid and Unsaid("blind", None, 12, 8) in faults.unsaid
+
+
 def test_boxes_that_are_moved() -> None:
     dataset, found = _written()
     shifted = _changed(found, lambda item: replace(item, boxes_xyxy=item.boxes_xyxy + np.float32([4, -3, 4, -3])))

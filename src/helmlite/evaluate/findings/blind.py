@@ -6,8 +6,9 @@ highest on likewise.  It fires where on the other side at least KEPT_MORE more a
 interval of the difference.  A search over all heights finds something in any noise; that eight heads in a row are lost
 is beyond what it could find.
 
-Small heads have low scores, and a threshold that happens to be chosen high loses them all.  That is no blindness, so
-the candidate is asked at a quarter of the lower threshold of the two.
+The heads that are lost must lie in as many pictures as any finding takes (chance.py): one crowd that is lost is a bad
+picture.  Small heads have low scores, and a threshold that happens to be chosen high loses them all.  That is no
+blindness, so the candidate is asked at a quarter of the lower threshold of the two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from helmlite.evaluate.findings.chance import NORMAL_99, Unsaid
+from helmlite.evaluate.findings.chance import NORMAL_99, Draws, Unsaid
 from helmlite.evaluate.findings.dead import is_gone
 from helmlite.evaluate.findings.pairs import Heads
 from helmlite.evaluate.statistics.risks import difference_interval
@@ -45,7 +46,7 @@ class BlindHeights:
     other_kept: int
 
 
-def find_blind_heights(heads: Heads) -> tuple[BlindHeights | None, list[Unsaid]]:
+def find_blind_heights(heads: Heads, draws: Draws) -> tuple[BlindHeights | None, list[Unsaid]]:
     """The height below or above which the candidate is blind, None where there is none.
 
     heads: of the classes that are alive, since a dead class is blind to every height, at SHARE_OF_LOWER
@@ -53,6 +54,7 @@ def find_blind_heights(heads: Heads) -> tuple[BlindHeights | None, list[Unsaid]]
     known = heads.before
     order = np.argsort(heads.heights_px[known], kind="stable")
     heights, kept = heads.heights_px[known][order], heads.after[known][order]
+    pictures = heads.pictures[known][order]
     if len(kept) < 2 * FEWEST_HEADS:
         return None, [Unsaid(FAMILY, None, len(kept), 2 * FEWEST_HEADS)]
     low, high = _blind_count(heights, kept), _blind_count(-heights[::-1], kept[::-1])
@@ -61,6 +63,8 @@ def find_blind_heights(heads: Heads) -> tuple[BlindHeights | None, list[Unsaid]]
     is_below = low >= high
     cut = low if is_below else len(kept) - high
     blind, other = (kept[:cut], kept[cut:]) if is_below else (kept[cut:], kept[:cut])
+    if not draws.enough(pictures[:cut] if is_below else pictures[cut:]):
+        return None, [Unsaid(FAMILY, None, len(blind), FEWEST_HEADS)]
     limit = float(heights[cut - 1] + heights[cut]) / 2
     return BlindHeights(limit, is_below, len(blind), int(blind.sum()), len(other), int(other.sum())), []
 

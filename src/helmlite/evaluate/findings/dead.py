@@ -2,7 +2,8 @@
 
 Of the heads that the baseline finds the candidate finds next to none, each at its own threshold.  It fires where at
 most MOST_KEPT are still found and where even the upper end of the 99 % Wilson interval of that share is below half:
-with nothing found, from eight heads on.
+with nothing found, from eight heads on.  They must lie in as many pictures as any finding takes (chance.py): one dark
+group photo is no dead class.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from helmlite.data.dataset import Dataset
-from helmlite.evaluate.findings.chance import NORMAL_99, Unsaid
+from helmlite.evaluate.findings.chance import NORMAL_99, Draws, Unsaid
 from helmlite.evaluate.findings.pairs import Side, heads_of
 from helmlite.evaluate.statistics.risks import wilson_interval
 
@@ -36,13 +37,15 @@ class DeadClass:
     shown_after: int
 
 
-def find_dead_classes(before: Side, after: Side, dataset: Dataset) -> tuple[list[DeadClass], list[Unsaid]]:
-    """Every class that has died, and those of which the baseline finds too few heads to say."""
+def find_dead_classes(
+    before: Side, after: Side, dataset: Dataset, draws: Draws
+) -> tuple[list[DeadClass], list[Unsaid]]:
+    """Every class that has died, and those of which the baseline finds too few heads or in too few pictures."""
     dead, unsaid = [], []
     for label, item in enumerate(dataset.classes):
         heads = heads_of(before, after, dataset, [label])
         known = int(heads.before.sum())
-        if known < FEWEST_HEADS:
+        if known < FEWEST_HEADS or not draws.enough(heads.pictures[heads.before]):
             unsaid.append(Unsaid(FAMILY, item.name, known, FEWEST_HEADS))
             continue
         if is_gone(int((heads.before & heads.after).sum()), known):

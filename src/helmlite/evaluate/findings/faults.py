@@ -64,13 +64,13 @@ def find_faults(
     check_pairing(baseline, candidate)
     before, after = side_of(baseline, dataset, thresholds[0]), side_of(candidate, dataset, thresholds[1])
     draws = draws_of(baseline, dataset, seed)
-    dead, unsaid = find_dead_classes(before, after, dataset)
+    dead, unsaid = find_dead_classes(before, after, dataset, draws)
     gone = {item.name for item in dead}
     alive = [label for label, item in enumerate(dataset.classes) if item.name not in gone]
     moved, more = find_moved_boxes(before, after, dataset, draws)
     unsaid += more
     in_place = after if moved is None else side_of(moved_back(candidate, moved), dataset, thresholds[1])
-    blind, more = find_blind_heights(heads_of(before, in_place, dataset, alive, SHARE_OF_LOWER))
+    blind, more = find_blind_heights(heads_of(before, in_place, dataset, alive, SHARE_OF_LOWER), draws)
     unsaid += more
     scores, more = find_shifted_scores(before, after, dataset, draws)
     unsaid += [item for item in more if item.class_name not in gone]

@@ -32,6 +32,12 @@ def tango_interval(lost: int, won: int, count: int) -> tuple[float, float]:
     return -_upper_end(won, lost, count), _upper_end(lost, won, count)
 
 
+def widened(interval: tuple[float, float], lost: int, won: int, count: int) -> tuple[float, float]:
+    """An interval of 100 * (lost - won) / count, in points, made as wide as so few changes leave open."""
+    low, high = tango_interval(lost, won, count)
+    return min(interval[0], 100 * low), max(interval[1], 100 * high)
+
+
 def count_that_resolves(share: float) -> int:
     """How many things must stay unchanged for the interval's end to be at most `share`, above 0.
 

@@ -19,7 +19,7 @@ from helmlite.data.dataset import Dataset
 from helmlite.evaluate.accuracy import Predictions
 from helmlite.evaluate.errors import Matches
 from helmlite.evaluate.statistics.intervals import Floats, Interval, percentile_interval
-from helmlite.evaluate.statistics.paired import tango_interval
+from helmlite.evaluate.statistics.paired import widened
 from helmlite.evaluate.statistics.resampling import (
     EVERY_IOU,
     Weights,
@@ -86,7 +86,7 @@ class Resamples:
         found = self.interval(losses)
         if found is None or not is_unchanged(losses):
             return found
-        return _in_points(tango_interval(0, 0, self.units))
+        return widened(found, 0, 0, self.units)
 
     def recall_loss_interval(self, losses: Floats, heads: Matches, changed: ChangedHeads) -> Interval | None:
         """The same of a loss of recall, never narrower than the few heads that changed allow (Tango).
@@ -98,8 +98,7 @@ class Resamples:
         if found is None:
             return None
         count = heads.head_count if changed.any else self.draws_among(heads.head_pictures)
-        few = _in_points(tango_interval(changed.lost, changed.won, count))
-        return min(found[0], few[0]), max(found[1], few[1])
+        return widened(found, changed.lost, changed.won, count)
 
     def draws_among(self, pictures: NDArray[np.int64]) -> int:
         """How many independent draws these pictures are, by their numbers, which may come more than once."""
@@ -126,10 +125,6 @@ class Resamples:
 def is_unchanged(losses: Floats) -> bool:
     """Whether neither the pictures nor any resample of them shows a loss or a gain.  losses: (1 + B,)"""
     return not np.any(losses[~np.isnan(losses)])
-
-
-def _in_points(shares: Interval) -> Interval:
-    return 100 * shares[0], 100 * shares[1]
 
 
 def resamples_of(predictions: Predictions, dataset: Dataset, seed: int = 0, resamples: int = 1000) -> Resamples:
