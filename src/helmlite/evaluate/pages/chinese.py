@@ -572,7 +572,7 @@ CHINESE: Mapping[str, str] = {
     "{n_pictures} pictures: a loss below {n_points} points cannot be seen": (
         "{n_pictures} 张图片：低于 {n_points} 个百分点的损失看不出来"
     ),
-    "about {n_pictures} would show 1 point": "约 {n_pictures} 张才能显示 1 个百分点",
+    "about {n_pictures} would show 1 point half of the time": "约 {n_pictures} 张才有一半机会显示 1 个百分点",
     "No bare head is labelled": "没有标注任何未戴头盔的头部",
     "{n_heads} bare heads: one head is {n_points} points of recall": (
         "{n_heads} 个未戴头盔的头部：每个头部合 {n_points} 个百分点的召回率"

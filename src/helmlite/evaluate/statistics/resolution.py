@@ -56,7 +56,7 @@ class Resolution:
     boxes: int | None = None
 
     def in_words(self) -> str:
-        """`76 pictures: a loss below 2.9 points cannot be seen; 640 would show 1 point. 54 bare heads: ...`"""
+        """`76 pictures: a loss below 2.9 points cannot be seen; about 640 would show 1 point half of the time. ...`"""
         text = f"{self.pictures} pictures: {self._loss_in_words()}"
         if self.bare_heads is None:
             return f"{text}. No class has the role no_helmet: nothing can be said of bare heads."
@@ -68,7 +68,7 @@ class Resolution:
         if self.loss_points is not None:
             text = f"a loss below {self.loss_points:.1f} points cannot be seen"
             if self.pictures_for_one_point is not None and self.pictures_for_one_point > self.pictures:
-                text += f"; about {self.pictures_for_one_point} would show 1 point"
+                text += f"; about {self.pictures_for_one_point} would show 1 point half of the time"
             return text
         if self.boxes == 0:
             return "nothing is labelled, so that no loss can be seen"
