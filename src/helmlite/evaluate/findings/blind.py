@@ -6,8 +6,8 @@ highest on likewise.  It fires where on the other side at least KEPT_MORE more a
 interval of the difference.  A search over all heights finds something in any noise; that eight heads in a row are lost
 is beyond what it could find.
 
-The heads that are lost must lie in as many pictures as any finding takes (chance.py): one crowd that is lost is a bad
-picture.  Small heads have low scores, and a threshold that happens to be chosen high loses them all.  That is no
+The heads that are lost must lie in as many pictures as those of a dead class: one crowd that is lost is a bad picture.
+Small heads have low scores, and a threshold that happens to be chosen high loses them all.  That is no
 blindness, so the candidate is asked at a quarter of the lower threshold of the two.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helmlite.evaluate.findings.chance import NORMAL_99, Draws, Unsaid
-from helmlite.evaluate.findings.dead import is_gone
+from helmlite.evaluate.findings.dead import FEWEST_PICTURES, is_gone
 from helmlite.evaluate.findings.pairs import Heads
 from helmlite.evaluate.statistics.risks import difference_interval
 
@@ -63,7 +63,7 @@ def find_blind_heights(heads: Heads, draws: Draws) -> tuple[BlindHeights | None,
     is_below = low >= high
     cut = low if is_below else len(kept) - high
     blind, other = (kept[:cut], kept[cut:]) if is_below else (kept[cut:], kept[:cut])
-    if not draws.enough(pictures[:cut] if is_below else pictures[cut:]):
+    if not draws.enough(pictures[:cut] if is_below else pictures[cut:], FEWEST_PICTURES):
         return None, [Unsaid(FAMILY, None, len(blind), FEWEST_HEADS)]
     limit = float(heights[cut - 1] + heights[cut]) / 2
     return BlindHeights(limit, is_below, len(blind), int(blind.sum()), len(other), int(other.sum())), []

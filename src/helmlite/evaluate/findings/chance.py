@@ -45,9 +45,9 @@ class Draws:
     weights: Weights
     units: int
 
-    def enough(self, pictures: NDArray[np.int64]) -> bool:
+    def enough(self, pictures: NDArray[np.int64], fewest: int = FEWEST_PICTURES) -> bool:
         """Whether something seen in these pictures (positions, with repetition) may be judged at all."""
-        return min(self.units, len(np.unique(pictures))) >= FEWEST_PICTURES
+        return min(self.units, len(np.unique(pictures))) >= fewest
 
     def mean_interval(self, values: Floats, pictures: NDArray[np.int64]) -> Interval:
         """99 % interval of a mean.  values: (P,);  pictures: (P,) the position of each value's picture"""

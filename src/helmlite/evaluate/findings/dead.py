@@ -2,8 +2,8 @@
 
 Of the heads that the baseline finds the candidate finds next to none, each at its own threshold.  It fires where at
 most MOST_KEPT are still found and where even the upper end of the 99 % Wilson interval of that share is below half:
-with nothing found, from eight heads on.  They must lie in as many pictures as any finding takes (chance.py): one dark
-group photo is no dead class.
+with nothing found, from eight heads on.  They must lie in FEWEST_PICTURES: a dark group photo is no dead class, and
+that five pictures, each as likely lost as not, are all lost comes to 3 in 100.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from helmlite.evaluate.findings.pairs import Side, heads_of
 from helmlite.evaluate.statistics.risks import wilson_interval
 
 FAMILY = "dead"
-FEWEST_HEADS = 8
+FEWEST_HEADS, FEWEST_PICTURES = 8, 5
 MOST_KEPT, KEPT_FOR_CERTAIN = 0.1, 0.5
 
 
@@ -45,7 +45,7 @@ def find_dead_classes(
     for label, item in enumerate(dataset.classes):
         heads = heads_of(before, after, dataset, [label])
         known = int(heads.before.sum())
-        if known < FEWEST_HEADS or not draws.enough(heads.pictures[heads.before]):
+        if known < FEWEST_HEADS or not draws.enough(heads.pictures[heads.before], FEWEST_PICTURES):
             unsaid.append(Unsaid(FAMILY, item.name, known, FEWEST_HEADS))
             continue
         if is_gone(int((heads.before & heads.after).sum()), known):
