@@ -3,17 +3,18 @@
     python benchmarks/mine_turn.py --from A/data.yaml --on B/data.yaml --work DIR [--start CHECKPOINT] --epochs 60
 
 A detector is trained on A and mined on the training pictures of B, taken as unlabelled, beside a second detector that
-differs by its seed only.  The true labels of B play the person who corrects.  Then it is trained again, as long each
-time, on A and
+differs by its seed only.  The true labels of B play the person who corrects.  Then it is trained again, each time for
+as many steps as whole epochs allow, on A and
 
     nothing else       what more training alone brings
     random pictures    as many of B as were mined, drawn by chance, corrected and weighted in the same way
     mined pictures     what `helmlite mine` chose
 
-and everything is measured on the test pictures of B: false alarms for every 100 pictures at the recall of bare heads
-that the detector had before, and that recall at the false alarms that it had before, with 95 % bootstrap intervals over
-the pictures (by scene, where the set names scenes), the mean over all seeds.  An interval says what other pictures
-might have shown; what other seeds might have, the rows of each seed show.
+and everything is measured on the test pictures of B, at a number of false alarms that is chosen from all arms
+together (chosen from one of them it would suit that one): recall of bare heads at it, and false alarms for every 100
+pictures at the recall that the detector had there before, with 95 % bootstrap intervals over the pictures (by scene,
+where the set names scenes), the mean over all seeds.  An interval says what other pictures might have shown; what other
+seeds might have, the rows of each seed show.
 
 Goes on where it was stopped when it is started again with the same arguments.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +41,7 @@ from helmlite.data.load import load_dataset, match_classes, readable
 from helmlite.data.roles import labels_of_role
 from helmlite.detector.detector import Detector
 from helmlite.detector.fit import FitSettings, finetune
+from helmlite.detector.fit_state import detector_sha256
 from helmlite.detector.tiny import new_tiny
 from helmlite.evaluate.accuracy import Predictions, load_predictions, predict_all, save_predictions
 from helmlite.evaluate.errors import Matches, alarm_level, match_class
@@ -139,14 +142,15 @@ def _one_turn(turn: Turn) -> tuple[dict[str, Matches], list[str]]:
     on_train = match_classes(turn.on_train, before.classes)
     arms, notes = {"before": before}, []
     epochs = options.more_epochs or options.epochs
-    arms["nothing else"] = turn.trained("longer", before, turn.from_train, seed, epochs)
-    for name, choose in (("random pictures", _by_chance), ("mined pictures", _by_worth)):
+    count = options.count
+    for name, choose in (("mined pictures", _by_worth), ("random pictures", _by_chance)):
         short = name.partition(" ")[0]
         folder = turn.work / f"{short}-set"
         if not folder.is_dir():
             source = _source(on_train)
-            write_mined(choose(source, watchers, turn), source, folder)
+            write_mined(choose(source, watchers, turn, count), source, folder)
         described = read_mined(folder)
+        count = len(described.pictures)  # near-duplicates are dropped, so that mining may find fewer
         back = turn.work / f"{short}-back"
         if not back.is_dir():
             take_back(_as_labelled(described, on_train), described, folder, back, options.data_from, options.weight)
@@ -158,9 +162,12 @@ def _one_turn(turn: Turn) -> tuple[dict[str, Matches], list[str]]:
             known = range(min(options.pictures, len(joined) - new))
             joined = joined.subset([*known, *range(len(joined) - new, len(joined))])
         arms[name] = turn.trained(short, before, joined, seed, epochs)
+    steps = epochs * math.ceil((len(turn.from_train) + count) / options.batch_size)
+    alone = max(round(steps / math.ceil(len(turn.from_train) / options.batch_size)), 1)
+    arms["nothing else"] = turn.trained("longer", before, turn.from_train, seed, alone)
     turn = replace(turn, on_test=match_classes(turn.on_test, before.classes))
     bare = labels_of_role(before.classes, "no_helmet")
-    seen = {arm: turn.measured(arm.partition(" ")[0], detector) for arm, detector in arms.items()}
+    seen = {arm: turn.measured(arm.partition(" ")[0], arms[arm]) for arm in ARMS}
     return {arm: match_class(predictions, turn.on_test, bare) for arm, predictions in seen.items()}, notes
 
 
@@ -171,13 +178,13 @@ def _start(options: argparse.Namespace, seed: int) -> Detector:
     return new_tiny(load_dataset(options.data_from, "train").classes, options.input_size, seed=seed)
 
 
-def _by_worth(source: Source, watchers: Sequence[Watcher], turn: Turn) -> Mined:
-    return mine(source, watchers, MineSettings(turn.options.count))
+def _by_worth(source: Source, watchers: Sequence[Watcher], turn: Turn, count: int) -> Mined:
+    return mine(source, watchers, MineSettings(count))
 
 
-def _by_chance(source: Source, watchers: Sequence[Watcher], turn: Turn) -> Mined:
+def _by_chance(source: Source, watchers: Sequence[Watcher], turn: Turn, count: int) -> Mined:
     """As many pictures, whatever they show, looked at and pre-labelled as the mined ones are."""
-    wanted = set(np.random.default_rng(turn.seed).permutation(len(source.paths))[: turn.options.count].tolist())
+    wanted = set(np.random.default_rng(turn.seed).permutation(len(source.paths))[:count].tolist())
     chosen: list[tuple[Candidate, str]] = []
     for frame in source.frames(lambda problem: _say("random", problem)):
         if frame.index in wanted:
@@ -217,16 +224,14 @@ def _report(
 ) -> None:
     weights = bootstrap_weights([sample.group for sample in on_test], options.resamples, 0)
     weights = np.concatenate([np.ones((1, len(on_test)), np.int64), weights])  # the first row is the set itself
-    values = {
-        arm: _at_equal([turn["before"] for turn in found], [turn[arm] for turn in found], weights) for arm in ARMS
-    }
+    values = {arm: _at_equal(found, arm, weights) for arm in ARMS}
     lines = [json.dumps(about, ensure_ascii=False), *notes, ""]
     lines.append("| on | false alarms per 100 at equal recall | recall of bare heads at equal false alarms |")
     lines.append("|---|---|---|")
     for arm in ARMS:
         lines.append(f"| {arm} | {_shown(values[arm][0])} | {_shown(100 * values[arm][1])} |")
         if len(found) > 1:
-            each = [_at_equal([turn["before"]], [turn[arm]], weights[:1]) for turn in found]
+            each = [_at_equal([turn], arm, weights[:1]) for turn in found]
             seeds = ("; ".join(f"{scale * item[kind][0]:.1f}" for item in each) for kind, scale in ((0, 1), (1, 100)))
             lines.append("| &nbsp; seed by seed | " + " | ".join(seeds) + " |")
     for arm, other in (("mined pictures", "before"), ("mined pictures", "random pictures")):
@@ -239,11 +244,13 @@ def _report(
     print("\n".join(lines))
 
 
-def _at_equal(before: Sequence[Matches], after: Sequence[Matches], weights: Weights) -> tuple[np.ndarray, np.ndarray]:
-    """Alarms for every 100 pictures at the recall of `before`, recall at its alarms: means over seeds.  (B,), (B,)"""
+def _at_equal(turns: Sequence[Mapping[str, Matches]], arm: str, weights: Weights) -> tuple[np.ndarray, np.ndarray]:
+    """Alarms for every 100 pictures at the recall of `before`, recall at one number of alarms for all arms: means over
+    seeds.  (B,), (B,)"""
     alarms, recalls = [], []
-    for first, now in zip(before, after, strict=True):
-        level = alarm_level(first)
+    for turn in turns:
+        first, now = turn["before"], turn[arm]
+        level = alarm_level(first, *(turn[other] for other in ARMS[1:]))
         if level is None:
             alarms.append(np.full(len(weights), np.nan))
             recalls.append(np.full(len(weights), np.nan))
@@ -273,6 +280,7 @@ def _check_same(options: argparse.Namespace, data: Mapping[str, Dataset]) -> dic
         "from": options.data_from.resolve().parent.name,
         "on": options.data_on.resolve().parent.name,
         "start": "tiny, random weights" if options.start is None else Path(options.start).name,
+        "start_sha256": None if options.start is None else detector_sha256(load_detector(options.start))[:12],
         **{key: getattr(options, key) for key in ("epochs", "more_epochs", "count", "weight", "input_size")},
         "batch_size": options.batch_size,
         "pictures": {name: len(item) for name, item in data.items()},

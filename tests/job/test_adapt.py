@@ -179,6 +179,26 @@ def test_another_ones_workspace_is_left_alone(made: Path, tmp_path: Path) -> Non
         adapt(_settings(made, tmp_path / "out"), Lines())
 
 
+def test_a_kill_before_its_first_file_keeps_nobody_out(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / ".lock").touch()
+    (tmp_path / "out.work" / ".adapt.json.part").write_text("{")
+    assert adapt(_settings(made, tmp_path / "out"), Lines()).place == tmp_path / "out"
+
+
+def test_pictures_that_judge_the_old_place_are_not_adapted_to(made: Path, tmp_path: Path) -> None:
+    settings = _settings(
+        made,
+        tmp_path / "out",
+        data=None,
+        unlabelled=made / "day" / "images" / "val",
+        source=made / "day" / "data.yaml",
+        epochs=2,
+    )
+    with pytest.raises(ValueError, match=r"3 of the pictures to adapt with are also in val, the first is val0\.png"):
+        adapt(settings, Lines())
+
+
 def test_another_val_is_not_judged_by_what_was_found_in_the_old_one(made: Path, tmp_path: Path) -> None:
     place = write_place(tmp_path / "place", "night", 5, [("train", 3), ("val", 2)])
     settings = _settings(made, tmp_path / "out", data=place)

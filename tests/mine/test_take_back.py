@@ -111,6 +111,21 @@ def test_together_with_the_users_own(
     assert places["train"] == [str(own.parent.resolve() / "images/train"), "images/train"]
 
 
+def test_a_set_whose_pictures_lie_behind_a_link_keeps_its_labels(
+    mined: MinedSet, corrected: Corrected, folder: Path, own: Path, tmp_path: Path
+) -> None:
+    """Labels lie beside the link, not where it leads."""
+    (tmp_path / "pool").mkdir()
+    (own.parent / "images" / "train").rename(tmp_path / "pool" / "jpegs")
+    (own.parent / "images" / "train").symlink_to(tmp_path / "pool" / "jpegs")
+    take_back(corrected, mined, folder, tmp_path / "set", own)
+    found = contents(tmp_path / "set/data.yaml")
+    assert {name: (found[name][1], found[name][2]) for name in ("11.png", "12.png")} == {
+        "11.png": ([0], 1.0),
+        "12.png": ([0], 2.0),
+    }
+
+
 def test_what_was_decided_is_written_box_by_box(
     mined: MinedSet, corrected: Corrected, folder: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,7 @@ from helmlite.evaluate.gate import CLASS_MARGIN_SHARE, FAILED, PASSED, GateVerdi
 from helmlite.evaluate.statistics.resamples import FEWEST_PICTURES
 from helmlite.evaluate.statistics.resampling import map_loss_ci95, unit_count
 from helmlite.files import read_json, write_whole
-from helmlite.job.prepare import lock_folder
+from helmlite.job.prepare import could_not_begin, lock_folder
 from helmlite.runtime.preprocess import check_input_size
 
 WAYS = ("norms", "few-shot", "self-training")
@@ -363,13 +363,12 @@ def _sha256(dataset: Dataset | None) -> str | None:
 
 def _check_apart(settings: AdaptSettings, pictures: TargetPictures) -> None:
     """Raises ValueError where pictures that are to judge the result would be adapted to.  The very same files only."""
-    if settings.data is None:
-        return
     known = {
         file_sha256(path): split
+        for data in (settings.data, settings.source)
         for split in ("val", "test")
-        if split in splits_of(settings.data)
-        for path in load_dataset(settings.data, split).image_paths
+        if data is not None and split in splits_of(data)
+        for path in load_dataset(data, split).image_paths
         if path.is_file()
     }
     shown = [*pictures.all_of_target.image_paths, *(pictures.source.image_paths if pictures.source else ())]
@@ -403,7 +402,8 @@ def _claim(workspace: Path, about: Mapping[str, Any]) -> None:
     Raises ValueError where it is another one's.
     """
     path = workspace / _ABOUT_FILE
-    if workspace.exists() and not path.is_file() and not (workspace.is_dir() and not any(workspace.iterdir())):
+    is_begun = path.is_file() or not workspace.exists()
+    if not is_begun and not (workspace.is_dir() and could_not_begin(workspace, _ABOUT_FILE)):
         raise ValueError(f"{workspace}: exists and is not the workspace of this command; choose another --out.")
     if path.is_file():
         known = read_json(path, dict)

@@ -35,7 +35,6 @@ from helmlite.runtime.preprocess import check_input_size
 
 RUN_FILE = "run.json"
 _LOCK_FILE = ".lock"
-_BEFORE_ALL_ELSE = frozenset({_LOCK_FILE, f".{RUN_FILE}.part"})  # what a run leaves that could not even begin
 _TOLD = (*REPORT_NAMES, "compressed.pt")  # made from the steps of one recipe, and not keyed by it
 _LOCKED: dict[Path, TextIO] = {}
 _NO_STOCK_PT = ("quantize", "weight_only", "cluster", "equalize", "low_rank", "separable")
@@ -240,10 +239,15 @@ def claim_folder(prepared: Prepared) -> None:
         for name in _TOLD:
             (out / name).unlink(missing_ok=True)
     else:
-        if out.exists() and not (out.is_dir() and _BEFORE_ALL_ELSE.issuperset(item.name for item in out.iterdir())):
+        if out.exists() and not (out.is_dir() and could_not_begin(out, RUN_FILE)):
             raise ValueError(f"{out}: exists and is not a helmlite run; give --out a new folder.")
         lock_folder(out)
     write_whole(path, json.dumps({**stated, "recipe": recipe}, ensure_ascii=False, indent=1))
+
+
+def could_not_begin(folder: Path, first_file: str) -> bool:
+    """Whether a folder holds nothing but what a job leaves that was stopped before its first file was whole."""
+    return {_LOCK_FILE, f".{first_file}.part"}.issuperset(item.name for item in folder.iterdir())
 
 
 def _remove_leftovers(out: Path) -> None:

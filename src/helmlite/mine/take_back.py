@@ -190,12 +190,12 @@ def _write_config(path: Path, classes: Sequence[Class], files: Sequence[SplitFil
     if not files:
         write_yolo_config(path, names, {"train": IMAGES}, WEIGHTS_NAME)
         return
-    config = read_yolo_config(files[0].source)
+    config = read_yolo_config(files[0].source)  # links are kept: labels lie beside the link, not where it leads
     places: dict[str, str | list[str]] = {
-        split: [str(entry.resolve()) for entry in entries] for split, entries in config.splits.items()
+        split: [str(entry.absolute()) for entry in entries] for split, entries in config.splits.items()
     }
     places["train"] = [*places["train"], IMAGES]
-    write_yolo_config(path, names, places, [*(str(item.resolve()) for item in config.weights), WEIGHTS_NAME])
+    write_yolo_config(path, names, places, [*(str(item.absolute()) for item in config.weights), WEIGHTS_NAME])
 
 
 def _write_groups(path: Path, pictures: Sequence[MinedPicture], files: Sequence[SplitFiles]) -> None:
